@@ -1,0 +1,230 @@
+// Command speaker announces load-balancer addresses from the node that it
+// runs on.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker"
+	"github.com/fairway-lb/fairway/speaker/layer2"
+	"github.com/fairway-lb/fairway/speaker/membership"
+)
+
+// leaveTimeout bounds how long a speaker that is told to stop waits for the
+// others to take its addresses. A hand-over takes milliseconds.
+const leaveTimeout = 3 * time.Second
+
+// options are the command's flags.
+type options struct {
+	nodeName            string
+	namespace           string
+	secret              string
+	bindAddress         string
+	bindPort            uint
+	probeInterval       time.Duration
+	suspicionMultiplier int
+	ignoreExcludeLabel  bool
+	metricsAddress      string
+	healthAddress       string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on. Default: $NODE_NAME")
+	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the gossip Secret. Default: $FAIRWAY_NAMESPACE")
+	flag.StringVar(&o.secret, "secret", "fairway-memberlist", "Secret with the key that encrypts the speakers' gossip")
+	flag.StringVar(&o.bindAddress, "bind-addr", "", "Address that gossip listens on. Default: the Node's first InternalIP")
+	flag.UintVar(&o.bindPort, "bind-port", 7946, "Port that gossip listens on, TCP and UDP, the same on every node")
+	flag.DurationVar(&o.probeInterval, "probe-interval", 100*time.Millisecond, "How often a speaker probes another one. A lost node is noticed after about four of these")
+	flag.IntVar(&o.suspicionMultiplier, "suspicion-multiplier", 2, "For how many probe intervals, times log10 of the number of nodes, a silent speaker may still speak up")
+	flag.BoolVar(&o.ignoreExcludeLabel, "ignore-exclude-label", false, "Announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
+	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
+	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
+	logOptions := zap.Options{}
+	logOptions.BindFlags(flag.CommandLine)
+	flag.Parse()
+	log := zap.New(zap.UseFlagOptions(&logOptions))
+	ctrl.SetLogger(log)
+
+	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
+		log.Error(err, "The speaker stops")
+		os.Exit(1)
+	}
+}
+
+// run works until the context is done, then hands this node's addresses over
+// to the other speakers before it stops.
+func run(ctx context.Context, o options, log logr.Logger) error {
+	if o.nodeName == "" {
+		return fmt.Errorf("the node's name is unknown: set --node-name or the environment variable NODE_NAME")
+	}
+	if o.bindPort == 0 || o.bindPort > 65535 {
+		return fmt.Errorf("--bind-port %d: must be a port, 1 to 65535", o.bindPort)
+	}
+	restConfig, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	mgr, err := newManager(restConfig, o)
+	if err != nil {
+		return err
+	}
+	responder, err := layer2.New(log.WithName("layer2"), metrics.Registry)
+	if err != nil {
+		return fmt.Errorf("starting the layer 2 responder: %w", err)
+	}
+	held := speaker.NewHeld(responder)
+	cluster, err := startCluster(ctx, mgr, restConfig, o, held, log)
+	if err != nil {
+		return err
+	}
+	peers := &speaker.Peers{Reader: mgr.GetAPIReader(), Cluster: cluster, NodeName: o.nodeName, Port: uint16(o.bindPort)}
+	// Nothing is claimed before the others were looked for: an address that
+	// one of them answers for must not be taken in ignorance of it.
+	if err := peers.Join(ctx); err != nil {
+		return err
+	}
+	peers.Reader = mgr.GetClient()
+
+	links, err := layer2.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watching this node's links: %w", err)
+	}
+	if err := speaker.IndexEndpointSlices(ctx, mgr); err != nil {
+		return err
+	}
+	s := speaker.New(speaker.Config{
+		NodeName:           o.nodeName,
+		IgnoreExcludeLabel: o.ignoreExcludeLabel,
+		Reader:             mgr.GetClient(),
+		Members:            cluster,
+		Held:               held,
+		Events:             mgr.GetEventRecorder("fairway-speaker"),
+		Log:                log.WithName("speaker"),
+	})
+	if err := s.Setup(mgr, cluster.Changed(), links); err != nil {
+		return err
+	}
+	if err := mgr.Add(peers); err != nil {
+		return fmt.Errorf("adding the search for other speakers: %w", err)
+	}
+
+	// The watches go on while the addresses are handed over.
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	stopped := make(chan error, 1)
+	go func() { stopped <- mgr.Start(watching) }()
+	select {
+	case err = <-stopped:
+	case <-ctx.Done():
+		log.Info("Stopping: handing addresses over")
+	}
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if leaveErr := cluster.Leave(leaving); leaveErr != nil {
+		log.Error(leaveErr, "Leaving the other speakers")
+	}
+	stopWatching()
+	if err == nil {
+		err = <-stopped
+	}
+	if closeErr := responder.Close(); closeErr != nil && err == nil {
+		err = fmt.Errorf("stopping the layer 2 responder: %w", closeErr)
+	}
+	return err
+}
+
+func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha2.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("registering API kinds: %w", err)
+		}
+	}
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:                 scheme,
+		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress: o.healthAddress,
+		Cache:                  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the API server: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, fmt.Errorf("adding /healthz: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return nil, fmt.Errorf("adding /readyz: %w", err)
+	}
+	return mgr, nil
+}
+
+// startCluster starts this node's part of the cluster of speakers, alone yet.
+func startCluster(ctx context.Context, mgr manager.Manager, restConfig *rest.Config, o options, held *speaker.Held, log logr.Logger) (*membership.Cluster, error) {
+	clients, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making an API client: %w", err)
+	}
+	key, err := speaker.GossipKey(ctx, clients, log, o.namespace, o.secret)
+	if err != nil {
+		return nil, err
+	}
+	var node corev1.Node
+	if err := mgr.GetAPIReader().Get(ctx, types.NamespacedName{Name: o.nodeName}, &node); err != nil {
+		return nil, fmt.Errorf("reading Node %s, named by --node-name: %w", o.nodeName, err)
+	}
+	advertise, ok := speaker.InternalIP(&node)
+	if !ok {
+		return nil, fmt.Errorf("Node %s has no address of type InternalIP in its status", o.nodeName)
+	}
+	bind := advertise
+	if o.bindAddress != "" {
+		if bind, err = netip.ParseAddr(o.bindAddress); err != nil {
+			return nil, fmt.Errorf("--bind-addr: %w", err)
+		}
+	}
+	cluster, err := membership.Start(membership.Config{
+		NodeName:            o.nodeName,
+		BindAddr:            bind,
+		BindPort:            int(o.bindPort),
+		AdvertiseAddr:       advertise,
+		Key:                 key,
+		ProbeInterval:       o.probeInterval,
+		SuspicionMultiplier: o.suspicionMultiplier,
+		Apply:               held.Apply,
+		Log:                 log.WithName("membership"),
+		Registerer:          metrics.Registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting gossip on %s port %d: %w", bind, o.bindPort, err)
+	}
+	return cluster, nil
+}
+
+func envOr(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}

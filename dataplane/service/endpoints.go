@@ -1,0 +1,93 @@
+// Package service reads Services, EndpointSlices and Nodes into what a node
+// needs to know of them. It is the one place in Fairway where endpoints are
+// counted: the dataplane and the speaker's plan ask here.
+package service
+
+import (
+	"slices"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// Endpoints says on which nodes a Service has endpoints of one address
+// family. The zero value has none.
+//
+// An endpoint counts while it is ready. While no endpoint is ready, those
+// that are terminating but still serve take their place (KEP-1669).
+type Endpoints struct {
+	ready       nodeSet
+	terminating nodeSet
+}
+
+// nodeSet is where endpoints of one kind are.
+type nodeSet struct {
+	any   bool     // also true for endpoints that name no node
+	nodes []string // sorted, without duplicates
+}
+
+// ReadEndpoints reads the EndpointSlices of one Service. Slices of another
+// address type are passed over. An absent condition means ready, serving and
+// not terminating, as the discovery API defines.
+func ReadEndpoints(slicesOfService []*discoveryv1.EndpointSlice, family discoveryv1.AddressType) Endpoints {
+	var e Endpoints
+	for _, slice := range slicesOfService {
+		if slice.AddressType != family {
+			continue
+		}
+		for i := range slice.Endpoints {
+			endpoint := &slice.Endpoints[i]
+			conditions := endpoint.Conditions
+			switch {
+			case len(endpoint.Addresses) == 0:
+			case isTrue(conditions.Ready, true):
+				e.ready.add(endpoint.NodeName)
+			case isTrue(conditions.Serving, true) && isTrue(conditions.Terminating, false):
+				e.terminating.add(endpoint.NodeName)
+			}
+		}
+	}
+	e.ready.sort()
+	e.terminating.sort()
+	return e
+}
+
+// Any tells whether traffic for the Service can be delivered at all.
+func (e Endpoints) Any() bool {
+	return e.ready.any || e.terminating.any
+}
+
+// Nodes returns the nodes that should attract traffic under
+// externalTrafficPolicy: Local, sorted: those with a ready endpoint or, if
+// there is no ready endpoint anywhere, those with one that still serves while
+// it terminates. The caller must not change the slice.
+func (e Endpoints) Nodes() []string {
+	if e.ready.any {
+		return e.ready.nodes
+	}
+	return e.terminating.nodes
+}
+
+// OnNode tells whether Nodes contains the node.
+func (e Endpoints) OnNode(node string) bool {
+	_, found := slices.BinarySearch(e.Nodes(), node)
+	return found
+}
+
+func (s *nodeSet) add(node *string) {
+	s.any = true
+	if node != nil && *node != "" {
+		s.nodes = append(s.nodes, *node)
+	}
+}
+
+func (s *nodeSet) sort() {
+	slices.Sort(s.nodes)
+	s.nodes = slices.Compact(s.nodes)
+}
+
+func isTrue(condition *bool, absent bool) bool {
+	if condition == nil {
+		return absent
+	}
+	return *condition
+}

@@ -1,0 +1,22 @@
+package speaker
+
+import "k8s.io/apimachinery/pkg/types"
+
+// request is what the speaker's one worker is asked to look at again. Equal
+// requests that wait are one.
+type request struct {
+	kind requestKind
+	// service is set for oneService.
+	service types.NamespacedName
+}
+
+type requestKind int
+
+const (
+	// oneService: the Service or its EndpointSlices changed.
+	oneService requestKind = iota
+	// everything: nodes, pools, members or this node's links changed.
+	everything
+	// heldAddresses: the addresses that this node really holds changed.
+	heldAddresses
+)

@@ -1,0 +1,115 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+)
+
+// IndexEndpointSlices makes the manager's cache find the EndpointSlices of a
+// Service. It is to be called before the cache is started.
+func IndexEndpointSlices(ctx context.Context, mgr manager.Manager) error {
+	byService := func(object client.Object) []string {
+		return []string{object.GetLabels()[discoveryv1.LabelServiceName]}
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &discoveryv1.EndpointSlice{}, sliceIndex, byService); err != nil {
+		return fmt.Errorf("indexing EndpointSlices by Service: %w", err)
+	}
+	return nil
+}
+
+// Setup has the manager call the speaker's Reconcile, by one worker, for
+// whatever its decisions rest on: Services, EndpointSlices, Nodes, Eips, and
+// signals of the channels, which say that the members or this node's links
+// changed.
+func (s *Speaker) Setup(mgr manager.Manager, signals ...<-chan struct{}) error {
+	c, err := controller.NewTyped("speaker", mgr, controller.TypedOptions[request]{
+		Reconciler:              s,
+		MaxConcurrentReconciles: 1, // the worker owns the speaker's state
+		NeedLeaderElection:      new(bool),
+	})
+	if err != nil {
+		return fmt.Errorf("making the speaker's worker: %w", err)
+	}
+	all := func(context.Context, client.Object) []request { return []request{{kind: everything}} }
+	sources := []source.TypedSource[request]{
+		source.TypedKind(mgr.GetCache(), &corev1.Service{}, requestsFor(func(svc *corev1.Service) types.NamespacedName {
+			return client.ObjectKeyFromObject(svc)
+		}), predicate.TypedFuncs[*corev1.Service]{
+			CreateFunc: func(e event.TypedCreateEvent[*corev1.Service]) bool { return holdsAddress(e.Object) },
+			UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Service]) bool {
+				return holdsAddress(e.ObjectOld) || holdsAddress(e.ObjectNew)
+			},
+		}),
+		source.TypedKind(mgr.GetCache(), &discoveryv1.EndpointSlice{}, requestsFor(func(slice *discoveryv1.EndpointSlice) types.NamespacedName {
+			return types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+		})),
+		source.TypedKind(mgr.GetCache(), client.Object(&corev1.Node{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedFuncs[client.Object]{
+			UpdateFunc: func(e event.TypedUpdateEvent[client.Object]) bool {
+				return nodeChanged(e.ObjectOld, e.ObjectNew, s.IgnoreExcludeLabel)
+			},
+		}),
+		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.Eip{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedGenerationChangedPredicate[client.Object]{}),
+		source.TypedChannel(s.Held.changed, passOn()),
+	}
+	for _, signal := range signals {
+		sources = append(sources, source.TypedFunc[request](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
+			go enqueueOn(ctx, signal, queue)
+			return nil
+		}))
+	}
+	for _, src := range sources {
+		if err := c.Watch(src); err != nil {
+			return fmt.Errorf("watching: %w", err)
+		}
+	}
+	return nil
+}
+
+// requestsFor enqueues a oneService request for the Service that an object
+// belongs to.
+func requestsFor[T client.Object](serviceOf func(T) types.NamespacedName) handler.TypedEventHandler[T, request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object T) []request {
+		return []request{{kind: oneService, service: serviceOf(object)}}
+	})
+}
+
+// passOn enqueues requests that come through a channel as they are.
+func passOn() handler.TypedEventHandler[request, request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, r request) []request { return []request{r} })
+}
+
+func enqueueOn(ctx context.Context, signal <-chan struct{}, queue workqueue.TypedRateLimitingInterface[request]) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-signal:
+			if !ok {
+				return
+			}
+			queue.Add(request{kind: everything})
+		}
+	}
+}
+
+// nodeChanged tells whether an update of a Node matters to the plan. Most do
+// not: kubelets write a Node's status every few minutes.
+func nodeChanged(old, updated client.Object, ignoreExcludeLabel bool) bool {
+	was, okOld := old.(*corev1.Node)
+	is, okNew := updated.(*corev1.Node)
+	return !okOld || !okNew || planNode(was, ignoreExcludeLabel) != planNode(is, ignoreExcludeLabel)
+}

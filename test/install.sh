@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo need and a fresh Debian lacks: the
+# programs that kube-proxy calls, iproute2 to look into the lab, and a C
+# compiler for the race detector. Silent when nothing is missing.
+set -euo pipefail
+
+packages=()
+need() { # need PROGRAM PACKAGE...
+	command -v "$1" >/dev/null || packages+=("${@:2}")
+}
+need ip iproute2
+need nft nftables
+need iptables iptables
+need conntrack conntrack
+need gcc gcc libc6-dev
+need git git
+need curl curl
+((${#packages[@]})) || exit 0
+
+if [[ $(id -u) != 0 ]]; then
+	echo "Missing packages: ${packages[*]}. Run this as root, or install them." >&2
+	exit 1
+fi
+echo "Installing ${packages[*]}"
+install_packages() {
+	apt-get update -qq &&
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			-o DPkg::Lock::Timeout=300 "${packages[@]}" >/dev/null
+}
+# A mirror in the middle of an update refuses now and then.
+install_packages || install_packages
