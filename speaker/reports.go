@@ -153,4 +153,3 @@ func (r *reports) event(object *corev1.ObjectReference, eventType, reason, forma
 func serviceReference(name types.NamespacedName) *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: name.Namespace, Name: name.Name}
 }
-

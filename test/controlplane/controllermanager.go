@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,10 +31,7 @@ func startControllerManager(parts *parts, files pki.Files) error {
 		names.NamespaceController,
 		names.GarbageCollectorController,
 		names.ClusterRoleAggregationController,
-		names.DeploymentController,
-		names.ReplicaSetController,
-		names.DaemonSetController,
-		// Not node-lifecycle-controller: nobody renews the leases of the
+		// None that make pods: there is no scheduler and no kubelet. Not node-lifecycle-controller: nobody renews the leases of the
 		// tests' nodes, and it would make them NotReady after 40 s.
 	}
 	config, err := controllermanageroptions.NewKubeControllerManagerOptions()
@@ -82,7 +80,7 @@ func waitDefaultServiceAccount(ctx context.Context, client kubernetes.Interface)
 	defer watch.Stop()
 	// A watch from no version begins with what exists.
 	if _, open := <-watch.ResultChan(); !open {
-		return fmt.Errorf("wait for the default ServiceAccount: the watch ended: %w", context.Cause(ctx))
+		return errors.New("wait for the default ServiceAccount: the watch ended")
 	}
 	return nil
 }

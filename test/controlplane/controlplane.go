@@ -10,10 +10,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -47,15 +49,19 @@ func runControlPlane() int {
 	// A second signal ends the process at once, whatever it still waits for.
 	context.AfterFunc(ctx, stop)
 
-	if err := controlPlaneCommand().ExecuteContext(ctx); err != nil {
-		// Standard error may be the log file by now: print where the user looks.
-		fmt.Fprintf(userOutput(), "controlplane: %v\n", err)
+	progress, err := newProgress()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "controlplane: %v\n", err)
+		return 1
+	}
+	if err := controlPlaneCommand(progress).ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(progress.out, "controlplane: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-func controlPlaneCommand() *cobra.Command {
+func controlPlaneCommand(progress *progress) *cobra.Command {
 	var (
 		o        options
 		bind     string
@@ -79,9 +85,11 @@ func controlPlaneCommand() *cobra.Command {
 			if o.services, err = parseServiceRanges(services); err != nil {
 				return err
 			}
-			return o.run(c.Context())
+			return o.run(c.Context(), progress)
 		},
 	}
+	// Flags that upstream's packages add to every command of the process.
+	pflag.CommandLine.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 	f := c.Flags()
 	f.StringVar(&o.dir, "dir", "", "directory for data, certificates and kubeconfigs (made if absent)")
 	f.StringVar(&bind, "bind-address", "", "the one address that the API server listens on")
@@ -100,7 +108,7 @@ func controlPlaneCommand() *cobra.Command {
 
 // run starts everything, tells whoever waits, and stays until the context
 // ends (then it stops in order and returns nil) or a part fails.
-func (o options) run(ctx context.Context) (err error) {
+func (o options) run(ctx context.Context, progress *progress) (err error) {
 	ready, err := openReadyPipe(o.readyFD)
 	if err != nil {
 		return err
@@ -124,13 +132,13 @@ func (o options) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	progress, err := divertLogs(filepath.Join(o.dir, "controlplane.log"))
-	if err != nil {
+	log := filepath.Join(o.dir, "controlplane.log")
+	if err := progress.divertLogs(log); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w (details in %s)", err, filepath.Join(o.dir, "controlplane.log"))
+			err = fmt.Errorf("%w (details in %s)", err, log)
 		}
 	}()
 
@@ -242,14 +250,11 @@ func listen(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
 
 // serviceRangesFlag is the ranges as upstream's flags want them.
 func (o options) serviceRangesFlag() string {
-	s := ""
-	for i, p := range o.services {
-		if i > 0 {
-			s += ","
-		}
-		s += p.String()
+	list := make([]string, 0, len(o.services))
+	for _, p := range o.services {
+		list = append(list, p.String())
 	}
-	return s
+	return strings.Join(list, ",")
 }
 
 func (o options) portFlag() string { return strconv.Itoa(int(o.address.Port())) }

@@ -14,20 +14,18 @@ import (
 // socket (unix(7): 108 bytes with the final zero).
 const maxSocketPath = 107
 
-// startEtcd starts etcd on Unix sockets in dir, where only our user reaches
+// startEtcd starts etcd on a Unix socket in dir, where only our user reaches
 // it without TLS and no port can be in use, and returns the URL for clients.
 func startEtcd(parts *parts, dir string) (endpoint string, err error) {
 	client := url.URL{Scheme: "unix", Path: filepath.Join(dir, "etcd.sock")}
-	peer := url.URL{Scheme: "unix", Path: filepath.Join(dir, "etcd-peer.sock")}
-	if n := len(peer.Path); n > maxSocketPath {
+	if n := len(client.Path); n > maxSocketPath {
 		return "", fmt.Errorf("the path of --dir is %d characters too long for a socket in it: choose a shorter one", n-maxSocketPath)
 	}
 	config := embed.NewConfig()
 	config.Dir = filepath.Join(dir, "etcd")
 	config.LogLevel = "warn"
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	config.InitialCluster = config.InitialClusterFromName(config.Name)
+	config.ListenPeerUrls = nil // a single member has no peers
 	// Data survive the end of the process but not a power cut: right for tests.
 	config.UnsafeNoFsync = true
 

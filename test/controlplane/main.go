@@ -23,17 +23,29 @@ import (
 )
 
 func main() {
-	name := filepath.Base(os.Args[0])
-	if name == "kubernetes" && len(os.Args) > 1 {
-		name, os.Args = os.Args[1], os.Args[1:]
+	if run(filepath.Base(os.Args[0])) {
+		return
 	}
+	if len(os.Args) > 1 {
+		os.Args = os.Args[1:]
+		if run(os.Args[0]) {
+			return
+		}
+	}
+	usage(os.Stderr)
+	os.Exit(2)
+}
+
+// run runs the named program with os.Args and returns when it ends without an
+// error, or false if there is no such program.
+func run(name string) bool {
 	var command *cobra.Command
 	switch name {
 	case "controlplane":
 		os.Exit(runControlPlane())
 	case "etcd":
 		etcdmain.Main(os.Args)
-		return
+		return true
 	case "kube-apiserver":
 		command = apiserver.NewAPIServerCommand()
 	case "kube-controller-manager":
@@ -44,15 +56,15 @@ func main() {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlutil.CheckErr(err)
 		}
-		return
+		return true
 	case "-h", "--help", "help":
 		usage(os.Stdout)
-		return
+		return true
 	default:
-		usage(os.Stderr)
-		os.Exit(2)
+		return false
 	}
 	os.Exit(cli.Run(command))
+	return true
 }
 
 func usage(out io.Writer) {

@@ -1,0 +1,226 @@
+package v1alpha2
+
+// BgpPeerStatus is the sessions with a peer, one per node.
+type BgpPeerStatus struct {
+	// NodesPeerStatus maps a node's name to its session.
+	//
+	// +optional
+	NodesPeerStatus map[string]NodePeerStatus `json:"nodesPeerStatus,omitempty"`
+}
+
+// NodePeerStatus is the session of one node.
+type NodePeerStatus struct {
+	// PeerState is the session and its counters.
+	//
+	// +optional
+	PeerState *PeerState `json:"peerState,omitempty"`
+
+	// TimersState is the timers in use.
+	//
+	// +optional
+	TimersState *TimersState `json:"timersState,omitempty"`
+}
+
+// PeerState is a session and its counters.
+type PeerState struct {
+	// AuthPassword is accepted for compatibility and never written.
+	//
+	// +optional
+	AuthPassword string `json:"authPassword,omitempty"`
+
+	// Description repeats the peer's description.
+	//
+	// +optional
+	Description string `json:"description,omitempty"`
+
+	// LocalAS is the AS number shown to the neighbor.
+	//
+	// +optional
+	LocalAS Uint32 `json:"localAs,omitempty"`
+
+	// Messages counts BGP messages.
+	//
+	// +optional
+	Messages *Messages `json:"messages,omitempty"`
+
+	// NeighborAddress is the neighbor's IP address.
+	//
+	// +optional
+	NeighborAddress string `json:"neighborAddress,omitempty"`
+
+	// PeerAS is the neighbor's AS number.
+	//
+	// +optional
+	PeerAS Uint32 `json:"peerAs,omitempty"`
+
+	// PeerGroup is the GoBGP peer group.
+	//
+	// +optional
+	PeerGroup string `json:"peerGroup,omitempty"`
+
+	// PeerType is GoBGP's number for it: 0 internal, 1 external.
+	//
+	// +optional
+	PeerType Uint32 `json:"peerType,omitempty"`
+
+	// Queues counts messages that wait.
+	//
+	// +optional
+	Queues *Queues `json:"queues,omitempty"`
+
+	// RemovePrivateAs is GoBGP's number for it: 0 none, 1 all, 2 replace.
+	//
+	// +optional
+	RemovePrivateAs Uint32 `json:"removePrivateAs,omitempty"`
+
+	// RouteFlapDamping repeats the peer's setting.
+	//
+	// +optional
+	RouteFlapDamping bool `json:"routeFlapDamping,omitempty"`
+
+	// SendCommunity repeats the peer's setting.
+	//
+	// +optional
+	SendCommunity Uint32 `json:"sendCommunity,omitempty"`
+
+	// SessionState is IDLE, CONNECT, ACTIVE, OPENSENT, OPENCONFIRM or
+	// ESTABLISHED (RFC 4271, 8.2.2).
+	//
+	// +optional
+	SessionState string `json:"sessionState,omitempty"`
+
+	// AdminState is UP, DOWN or PFX_CT, the last being closed for too many
+	// prefixes.
+	//
+	// +optional
+	AdminState string `json:"adminState,omitempty"`
+
+	// OutQ is the number of messages that wait to be sent.
+	//
+	// +optional
+	OutQ Uint32 `json:"outQ,omitempty"`
+
+	// Flops is how often the session was lost.
+	//
+	// +optional
+	Flops Uint32 `json:"flops,omitempty"`
+
+	// RouterID is the neighbor's router ID.
+	//
+	// +optional
+	RouterID string `json:"routerId,omitempty"`
+}
+
+// Messages counts BGP messages in both directions.
+type Messages struct {
+	// Received by the node.
+	//
+	// +optional
+	Received *MessageCounts `json:"received,omitempty"`
+
+	// Sent by the node.
+	//
+	// +optional
+	Sent *MessageCounts `json:"sent,omitempty"`
+}
+
+// MessageCounts counts BGP messages by type; the counts are decimal text.
+type MessageCounts struct {
+	// Notification messages.
+	//
+	// +optional
+	Notification string `json:"notification,omitempty"`
+
+	// Update messages.
+	//
+	// +optional
+	Update string `json:"update,omitempty"`
+
+	// Open messages.
+	//
+	// +optional
+	Open string `json:"open,omitempty"`
+
+	// Keepalive messages.
+	//
+	// +optional
+	Keepalive string `json:"keepalive,omitempty"`
+
+	// Refresh is route refresh messages (RFC 2918).
+	//
+	// +optional
+	Refresh string `json:"refresh,omitempty"`
+
+	// Discarded messages.
+	//
+	// +optional
+	Discarded string `json:"discarded,omitempty"`
+
+	// Total of all messages.
+	//
+	// +optional
+	Total string `json:"total,omitempty"`
+
+	// WithdrawUpdate is updates that withdrew routes.
+	//
+	// +optional
+	WithdrawUpdate string `json:"withdrawUpdate,omitempty"`
+
+	// WithdrawPrefix is the prefixes withdrawn.
+	//
+	// +optional
+	WithdrawPrefix string `json:"withdrawPrefix,omitempty"`
+}
+
+// Queues counts messages that wait.
+type Queues struct {
+	// Input is the messages received and not yet read.
+	//
+	// +optional
+	Input Uint32 `json:"input,omitempty"`
+
+	// Output is the messages not yet sent.
+	//
+	// +optional
+	Output Uint32 `json:"output,omitempty"`
+}
+
+// TimersState is the timers in use, in seconds as decimal text, and since when
+// the session is up or down.
+type TimersState struct {
+	// ConnectRetry is the time between attempts to connect.
+	//
+	// +optional
+	ConnectRetry string `json:"connectRetry,omitempty"`
+
+	// HoldTime is the hold time asked for.
+	//
+	// +optional
+	HoldTime string `json:"holdTime,omitempty"`
+
+	// KeepaliveInterval is the time between signs of life.
+	//
+	// +optional
+	KeepaliveInterval string `json:"keepaliveInterval,omitempty"`
+
+	// MinimumAdvertisementInterval is the least time between two updates of
+	// one route.
+	//
+	// +optional
+	MinimumAdvertisementInterval string `json:"minimumAdvertisementInterval,omitempty"`
+
+	// NegotiatedHoldTime is the hold time that both sides agreed on.
+	//
+	// +optional
+	NegotiatedHoldTime string `json:"negotiatedHoldTime,omitempty"`
+
+	// Uptime is when the session came up (RFC 3339).
+	//
+	// +optional
+	Uptime string `json:"uptime,omitempty"`
+
+	// Downtime is when the session went down (RFC 3339).
+	//
+	// +optional
+	Downtime string `json:"downtime,omitempty"`
+}

@@ -1,0 +1,120 @@
+// Command controller gives addresses of Eips to Services of type
+// LoadBalancer.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller"
+)
+
+// leaseName is the Lease by which several controllers agree on one that
+// works.
+const leaseName = "fairway-controller"
+
+// options are the command's flags. Those that OpenELB had keep their names.
+type options struct {
+	leaderElect         bool
+	namespace           string
+	defaultLoadBalancer bool
+	metricsAddress      string
+	healthAddress       string
+}
+
+func main() {
+	var o options
+	flag.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the Lease "+leaseName+", so that several controllers can run")
+	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret. Default: $FAIRWAY_NAMESPACE")
+	flag.BoolVar(&o.defaultLoadBalancer, "default-load-balancer", false, "Serve every Service of type LoadBalancer that has no loadBalancerClass, annotated or not")
+	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50052", "Address that metrics are served on, 0 for none")
+	flag.StringVar(&o.healthAddress, "readiness-addr", ":50054", "Address that /healthz and /readyz are served on, 0 for none")
+	version := flag.Bool("version", false, "Print the version and exit")
+	logOptions := zap.Options{}
+	logOptions.BindFlags(flag.CommandLine)
+	flag.Parse()
+	if *version {
+		fmt.Println(buildVersion())
+		return
+	}
+	log := zap.New(zap.UseFlagOptions(&logOptions))
+	ctrl.SetLogger(log)
+
+	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
+		log.Error(err, "The controller stops")
+		os.Exit(1)
+	}
+}
+
+// run works until the context is done. The process is to end when it
+// returns, because the Lease is given up then.
+func run(ctx context.Context, o options, log logr.Logger) error {
+	restConfig, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha2.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return fmt.Errorf("registering the kinds: %w", err)
+		}
+	}
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:                        scheme,
+		Logger:                        log,
+		Cache:                         controller.CacheOptions(o.namespace),
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.healthAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	err = controller.Setup(mgr, controller.Options{
+		Namespace:           o.namespace,
+		DefaultLoadBalancer: o.defaultLoadBalancer,
+		Registerer:          metrics.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("Starting", "version", buildVersion())
+	return mgr.Start(ctx)
+}
+
+func envOr(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
+}
+
+// buildVersion is what the Go toolchain recorded of the source.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

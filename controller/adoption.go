@@ -1,0 +1,99 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// pageSize is how many Services the API server is asked for at once.
+const pageSize = 1000
+
+// adoptAll learns of all pools, then of every address that a Service has. It
+// asks the API server itself: what the leader before this one wrote last may
+// not be in the cache yet, and would be given away again. The Services that
+// have none are then served in order of age.
+func (r *reconciler) adoptAll(ctx context.Context) error {
+	var eips v1alpha2.EipList
+	if err := r.live.List(ctx, &eips); err != nil {
+		return fmt.Errorf("listing all Eips: %w", err)
+	}
+	for i := range eips.Items {
+		if pool, err := poolOf(&eips.Items[i]); err == nil {
+			r.ipam.SetPool(pool)
+		}
+	}
+	found, err := r.allServices(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(found, bySeniority)
+	var pending []ipam.ServiceKey
+	for _, svc := range found {
+		if r.adopt(svc); !r.holds(svc) {
+			pending = append(pending, keyOf(svc))
+		}
+	}
+	r.retry(pending)
+	log.FromContext(ctx).Info("Adopted the addresses that Services have",
+		"adopted", len(found)-len(pending), "pending", len(pending), "eips", len(eips.Items))
+	return nil
+}
+
+// allServices returns those that concern us.
+func (r *reconciler) allServices(ctx context.Context) ([]*corev1.Service, error) {
+	var found []*corev1.Service
+	page := client.ListOptions{Limit: pageSize}
+	for {
+		var list corev1.ServiceList
+		if err := r.live.List(ctx, &list, &page); err != nil {
+			return nil, fmt.Errorf("listing all Services: %w", err)
+		}
+		for i := range list.Items {
+			if svc := &list.Items[i]; r.concerns(svc) {
+				found = append(found, svc.DeepCopy()) // not to keep the page in memory
+			}
+		}
+		if page.Continue = list.Continue; page.Continue == "" {
+			return found, nil
+		}
+	}
+}
+
+// bySeniority puts those first that own an address which others claim too.
+func bySeniority(a, b *corev1.Service) int {
+	if marked(a) != marked(b) {
+		if marked(a) {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// adopt has a Service hold the address that is in its status, if it holds
+// none.
+func (r *reconciler) adopt(svc *corev1.Service) {
+	if r.holds(svc) || !r.concerns(svc) {
+		return
+	}
+	addr, ok := addressOf(svc, r.ipam.PoolContaining)
+	if !ok {
+		return
+	}
+	wish, _ := wishOf(svc, nil) // a wish that cannot be read is refused later
+	r.touch(r.ipam.Adopt(wish, addr, svc.Labels[v1alpha2.LabelPool]))
+}
+
+func (r *reconciler) holds(svc *corev1.Service) bool {
+	held, _ := r.ipam.Lookup(keyOf(svc))
+	return held.Held()
+}

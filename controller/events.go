@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// Reasons of events. Those on Services are OpenELB's.
+const (
+	reasonAssignIP            = "AssignIP"
+	reasonAssignIPFailed      = "AssignIPFailed"
+	reasonConstructRequest    = "ConstructRequest" // the request itself is at fault
+	reasonReleaseIP           = "ReleaseIP"
+	reasonReleaseIPFailed     = "ReleaseIPFailed"
+	reasonUpdateServiceStatus = "UpdateServiceStatus" // the address could not be written
+	reasonInvalidEip          = "InvalidEip"
+	reasonDeletionWaits       = "DeletionWaits"
+)
+
+// maxNote is the API server's limit on the text of an event, in bytes.
+const maxNote = 1024
+
+// reporter writes events. A warning is written once, and again only after it
+// was different or over.
+type reporter struct {
+	recorder events.EventRecorder
+	warned   map[request]string
+}
+
+func newReporter(recorder events.EventRecorder) *reporter {
+	return &reporter{recorder: recorder, warned: map[request]string{}}
+}
+
+func (e *reporter) assigned(svc *corev1.Service, held ipam.Allocation) {
+	note := fmt.Sprintf("Assigned %s, which is in no Eip", held.Address)
+	if held.Pool != "" {
+		note = fmt.Sprintf("Assigned %s from Eip %q, %s", held.Address, held.Pool, held.Choice.Text())
+	}
+	e.note(svc, reasonAssignIP, "Assign", note)
+}
+
+func (e *reporter) released(svc *corev1.Service, gone []ipam.Allocation, why string) {
+	var texts []string
+	for _, allocation := range gone {
+		text := allocation.Address.String()
+		if allocation.Pool != "" {
+			text += fmt.Sprintf(" of Eip %q", allocation.Pool)
+		}
+		texts = append(texts, text)
+	}
+	e.note(svc, reasonReleaseIP, "Release", fmt.Sprintf("Released %s: %s", strings.Join(texts, " and "), why))
+}
+
+// refused explains why a Service has no address, or not the one it asks for.
+func (e *reporter) refused(svc *corev1.Service, held ipam.Allocation, refusal *ipam.Refusal) {
+	note := "No address assigned: " + refusal.Message
+	if held.Held() {
+		note = fmt.Sprintf("The Service keeps %s: %s", held.Address, refusal.Message)
+	}
+	reason := reasonAssignIPFailed
+	if refusal.Reason == ipam.InvalidRequest || refusal.Reason == ipam.NoEligiblePool {
+		reason = reasonConstructRequest
+	}
+	// client-go takes events for repetitions that have the same reason and
+	// action, whatever they say.
+	e.warn(serviceRequest, svc, reason, string(refusal.Reason), note)
+}
+
+// conflict explains that two Services use one address.
+func (e *reporter) conflict(svc *corev1.Service, held ipam.Allocation, owner ipam.ServiceKey) {
+	e.warn(serviceRequest, svc, reasonAssignIPFailed, "AddressConflict", fmt.Sprintf(
+		"Address %s also belongs to Service %s, which had it first. Nothing was changed, and traffic may reach either: ask for another address for one of them in annotation %s",
+		held.Address, owner, v1alpha2.AnnotationAddress))
+}
+
+// failed reports an error of the API server. Conflicts are none: the write is
+// tried again on the newer version.
+func (e *reporter) failed(svc *corev1.Service, reason string, err error) {
+	if !apierrors.IsConflict(err) {
+		e.warn(serviceRequest, svc, reason, "Write", err.Error())
+	}
+}
+
+// invalidEip reports a pool that cannot be used.
+func (e *reporter) invalidEip(eip *v1alpha2.Eip, err error) {
+	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", err.Error())
+}
+
+// deletionWaits names the Services that keep an Eip from going.
+func (e *reporter) deletionWaits(eip *v1alpha2.Eip, note string) {
+	e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", note)
+}
+
+// satisfied says that an object has no cause for a warning any more.
+func (e *reporter) satisfied(svc *corev1.Service) {
+	e.forget(requestForService(keyOf(svc)))
+}
+
+func (e *reporter) forget(req request) {
+	delete(e.warned, req)
+}
+
+func (e *reporter) note(object client.Object, reason, action, note string) {
+	e.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, action, "%s", clip(note))
+}
+
+func (e *reporter) warn(kind requestKind, object client.Object, reason, action, note string) {
+	req := request{kind: kind, NamespacedName: client.ObjectKeyFromObject(object)}
+	if e.warned[req] == note {
+		return
+	}
+	e.warned[req] = note
+	e.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, action, "%s", clip(note))
+}
+
+// clip shortens a text to what an event may carry.
+func clip(note string) string {
+	if len(note) <= maxNote {
+		return note
+	}
+	const ellipsis = "..."
+	return strings.ToValidUTF8(note[:maxNote-len(ellipsis)], "") + ellipsis
+}

@@ -1,0 +1,47 @@
+package ipam
+
+import "net/netip"
+
+// Allocation is an address that a Service holds. The zero value is none.
+type Allocation struct {
+	Address netip.Addr
+	// Pool is the name of the pool that the address came from. It is ""
+	// for an adopted address that is in no pool; the pool need not exist
+	// any more, nor contain the address still.
+	Pool string
+	// Choice says why this pool.
+	Choice Choice
+}
+
+// Held tells whether there is an address at all.
+func (a Allocation) Held() bool {
+	return a.Address.IsValid()
+}
+
+// Choice is the reason for which a pool was chosen.
+type Choice string
+
+// The reasons for which a pool is chosen.
+const (
+	ChosenByName      Choice = "ByName"      // the Service names the pool
+	ChosenByAddress   Choice = "ByAddress"   // the Service names an address of the pool
+	ChosenByNamespace Choice = "ByNamespace" // the pool is bound to the Service's namespace
+	ChosenAsDefault   Choice = "Default"     // no other pool fits and this is the default
+	ChosenByAdoption  Choice = "Adopted"     // the Service had the address already
+)
+
+// Text completes "Eip x, ...".
+func (c Choice) Text() string {
+	switch c {
+	case ChosenByName:
+		return "which the Service names"
+	case ChosenByAddress:
+		return "which contains the requested address"
+	case ChosenByNamespace:
+		return "which is bound to the Service's namespace"
+	case ChosenAsDefault:
+		return "which is the default"
+	default:
+		return "which the Service had it from already"
+	}
+}

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// staleDelay is how long to wait for a version of an object that is known to
+// exist, in case that no watch event brings it.
+const staleDelay = 200 * time.Millisecond
+
+// reconciler is the worker. Its fields belong to the one goroutine that calls
+// Reconcile.
+type reconciler struct {
+	options  Options
+	client   client.Client // writes to the API server, reads from the cache
+	live     client.Reader // reads from the API server
+	queue    workqueue.TypedRateLimitingInterface[request]
+	events   *reporter
+	metrics  *metrics
+	now      func() time.Time
+	ipam     *ipam.Allocator
+	adopted  bool
+	waiting  waiting
+	written  written
+	statuses map[string]time.Time // when an Eip's status was last written
+}
+
+func newReconciler(mgr manager.Manager, o Options) *reconciler {
+	return &reconciler{
+		options:  o,
+		client:   mgr.GetClient(),
+		live:     mgr.GetAPIReader(),
+		events:   newReporter(mgr.GetEventRecorder("fairway-controller")),
+		metrics:  newMetrics(),
+		now:      time.Now,
+		ipam:     ipam.New(),
+		waiting:  waiting{},
+		written:  written{},
+		statuses: map[string]time.Time{},
+	}
+}
+
+// Reconcile looks at one object. No decision is made before every Service
+// that has an address was adopted.
+func (r *reconciler) Reconcile(ctx context.Context, req request) (reconcile.Result, error) {
+	if !r.adopted {
+		if err := r.adoptAll(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.adopted = true
+	}
+	result, err := r.reconcile(ctx, req)
+	r.metrics.pending.Set(float64(r.waiting.withoutAddress()))
+	if apierrors.IsConflict(err) {
+		// Somebody else wrote first; what they wrote is on its way here.
+		return reconcile.Result{RequeueAfter: staleDelay}, nil
+	}
+	return result, err
+}
+
+func (r *reconciler) reconcile(ctx context.Context, req request) (reconcile.Result, error) {
+	switch req.kind {
+	case serviceRequest:
+		return r.reconcileService(ctx, req)
+	case eipRequest:
+		return r.reconcileEip(ctx, req)
+	case namespaceRequest:
+		r.retry(r.waiting.inNamespace(req.Name))
+		return reconcile.Result{}, nil
+	case gossipKeyRequest:
+		return reconcile.Result{}, r.ensureGossipKey(ctx, req.NamespacedName)
+	}
+	return reconcile.Result{}, fmt.Errorf("a request of unknown kind %q", req.kind)
+}
+
+// retry has Services looked at again, in the order given.
+func (r *reconciler) retry(services []ipam.ServiceKey) {
+	for _, key := range services {
+		r.queue.Add(requestForService(key))
+	}
+}
+
+// patch writes the difference between two versions of an object, unless
+// there is none, or somebody wrote a version in between.
+func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, changed, original client.Object) error {
+	patch := client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})
+	if err := write(ctx, changed, patch); err != nil {
+		return fmt.Errorf("writing %s %s: %w", req.kind, nameOf(req.NamespacedName), err)
+	}
+	r.written[req] = changed.GetResourceVersion()
+	return nil
+}
+
+// patchFunc is the Patch of a client or of its status writer.
+type patchFunc func(context.Context, client.Object, client.Patch) error
+
+func (r *reconciler) patchObject(ctx context.Context, object client.Object, patch client.Patch) error {
+	return r.client.Patch(ctx, object, patch)
+}
+
+func (r *reconciler) patchStatus(ctx context.Context, object client.Object, patch client.Patch) error {
+	return r.client.Status().Patch(ctx, object, patch)
+}
+
+// nameOf writes an object's name as users do.
+func nameOf(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return key.Name
+	}
+	return key.String()
+}

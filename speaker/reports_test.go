@@ -1,0 +1,159 @@
+package speaker
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/plan"
+)
+
+// recorder collects events as "Kind name: Type Reason note".
+type recorder struct{ events []string }
+
+func (r *recorder) Eventf(object, _ runtime.Object, eventType, reason, _, note string, args ...any) {
+	reference := object.(*corev1.ObjectReference)
+	r.events = append(r.events, fmt.Sprintf("%s %s: %s %s %s", reference.Kind, reference.Name, eventType, reason, fmt.Sprintf(note, args...)))
+}
+
+// take returns the events since the last call.
+func (r *recorder) take() []string {
+	events := r.events
+	r.events = nil
+	return events
+}
+
+var (
+	svc  = types.NamespacedName{Namespace: "dev", Name: "svc-lb"}
+	addr = netip.MustParseAddr("192.168.93.231")
+	t0   = time.Unix(1_000_000, 0)
+	self = plan.View{Members: []plan.Member{{Name: "n1"}}}
+)
+
+func withoutOwner(reason plan.Reason) []decided {
+	return []decided{{plan.Address{Addr: addr}, plan.Decision{Reason: reason}}}
+}
+
+// An address without an owner is reported once for each cause, after
+// reportDelay, and never if it finds an owner before.
+func TestReportsAddressWithoutOwner(t *testing.T) {
+	rec := &recorder{}
+	r := newReports("n1", rec)
+	for _, step := range []struct {
+		name      string
+		at        time.Duration
+		decisions []decided
+		again     time.Duration // until the next call
+		event     string        // part of the only event, "" for none
+	}{
+		{"just lost its owner", 0, withoutOwner(plan.ReasonNoEndpoint), reportDelay, ""},
+		{"still without", 3 * time.Second, withoutOwner(plan.ReasonNoEndpoint), 2 * time.Second, ""},
+		{"for too long", 5 * time.Second, withoutOwner(plan.ReasonNoEndpoint), 0, "192.168.93.231 is not announced: the Service has no ready endpoint"},
+		{"nothing new", time.Minute, withoutOwner(plan.ReasonNoEndpoint), 0, ""},
+		{"another cause", time.Hour, withoutOwner(plan.ReasonNoCandidate), reportDelay, ""},
+		{"found an owner in time", time.Hour + time.Second, []decided{{plan.Address{Addr: addr}, plan.Decision{Owner: "n2"}}}, 0, ""},
+		{"much later", 2 * time.Hour, []decided{{plan.Address{Addr: addr}, plan.Decision{Owner: "n2"}}}, 0, ""},
+		{"the first cause again", 3 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), reportDelay, ""},
+		{"for too long again", 4 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), 0, "no ready endpoint"},
+		{"a protocol that needs no owner", 5 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
+		{"long after that", 6 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
+		{"the Service went", 7 * time.Hour, nil, 0, ""},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			r.decided(svc, step.decisions, t0.Add(step.at))
+			if again := r.write(self, t0.Add(step.at)); again != step.again {
+				t.Errorf("wants to be called after %v, want %v", again, step.again)
+			}
+			expectEvent(t, rec, step.event)
+		})
+	}
+	if len(r.unowned) != 0 {
+		t.Errorf("remembers %v of a Service that is gone", r.unowned)
+	}
+}
+
+func TestOneNodeOfManyReports(t *testing.T) {
+	view := plan.View{Members: []plan.Member{{Name: "n1"}, {Name: "n2"}, {Name: "n3"}}}
+	var all []string
+	for _, member := range view.Members {
+		rec := &recorder{}
+		r := newReports(member.Name, rec)
+		r.decided(svc, withoutOwner(plan.ReasonNoEndpoint), t0)
+		r.write(view, t0.Add(reportDelay))
+		all = append(all, rec.take()...)
+	}
+	if len(all) != 1 {
+		t.Errorf("%d events from 3 nodes: %q", len(all), all)
+	}
+}
+
+func TestReportsHeldAddresses(t *testing.T) {
+	rec := &recorder{}
+	r := newReports("n1", rec)
+	plan := owned{addr: {svc: "eth33"}}
+	for _, step := range []struct {
+		name  string
+		held  map[netip.Addr]string
+		event string
+	}{
+		{"none yet", nil, ""},
+		{"granted", map[netip.Addr]string{addr: "eth33"}, "Service svc-lb: Normal SetBalancer node n1 announces 192.168.93.231 on eth33"},
+		{"the same", map[netip.Addr]string{addr: "eth33"}, ""},
+		{"lost", nil, ""},
+		{"granted again", map[netip.Addr]string{addr: "eth33"}, "announces 192.168.93.231"},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			r.held(step.held, plan)
+			expectEvent(t, rec, step.event)
+		})
+	}
+}
+
+func TestReportsPools(t *testing.T) {
+	rec := &recorder{}
+	r := newReports("n1", rec)
+	with := func(refusal string) map[string]pool {
+		return map[string]pool{"eip-pool": {object: &v1alpha2.Eip{}, refusal: refusal}}
+	}
+	for _, step := range []struct {
+		name  string
+		pools map[string]pool
+		event string
+	}{
+		{"can serve", with(""), ""},
+		{"cannot", with("eth33 is down"), "Eip eip-pool: Warning ConfigSpeakerFailed node n1 cannot announce the Eip's addresses: eth33 is down"},
+		{"the same", with("eth33 is down"), ""},
+		{"for another reason", with("no link eth33"), "no link eth33"},
+		{"can again", with(""), "Normal ConfigSpeaker node n1 can announce"},
+		{"cannot", with("eth33 is down"), "eth33 is down"},
+		{"the Eip is gone", nil, ""},
+		{"an Eip of that name again", with(""), ""},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			r.pools(step.pools)
+			expectEvent(t, rec, step.event)
+		})
+	}
+}
+
+// expectEvent fails the test unless the events since the last call are the
+// one that contains the text, or none for "".
+func expectEvent(t *testing.T, rec *recorder, text string) {
+	t.Helper()
+	events := rec.take()
+	switch {
+	case text == "" && len(events) > 0:
+		t.Errorf("unexpected events %q", events)
+	case text != "" && (len(events) != 1 || !slices.ContainsFunc(events, func(e string) bool { return strings.Contains(e, text) })):
+		t.Errorf("events %q, want one with %q", events, text)
+	}
+}
