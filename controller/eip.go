@@ -59,11 +59,11 @@ func (r *reconciler) reconcileEip(ctx context.Context, req request) (reconcile.R
 func poolOf(eip *v1alpha2.Eip) (ipam.Pool, error) {
 	pool := ipam.Pool{Name: eip.Name, Deleting: !eip.DeletionTimestamp.IsZero()}
 	if errs := validation.IsValidLabelValue(eip.Name); len(errs) > 0 {
-		return pool, fmt.Errorf("the Eip is not used, because its name cannot be the value of a label, which Services that hold its addresses carry (%s): create it under a shorter name", strings.Join(errs, "; "))
+		return pool, fmt.Errorf("its name cannot be the value of a label, which Services that hold its addresses carry (%s): create it under a shorter name", strings.Join(errs, "; "))
 	}
 	addresses, err := v1alpha2.ParseAddress(eip.Spec.Address)
 	if err != nil {
-		return pool, fmt.Errorf("the Eip is not used, because its spec.address %q is no address, CIDR or range: %w. Delete it, and create it with a correct address", eip.Spec.Address, err)
+		return pool, fmt.Errorf("its spec.address %q is no address, CIDR or range: %w. Delete it, and create it with a correct address", eip.Spec.Address, err)
 	}
 	pool.Ranges = []netipx.IPRange{addresses}
 	pool.Disabled = eip.Spec.Disable

@@ -91,7 +91,7 @@ func (e *reporter) failed(svc *corev1.Service, reason string, err error) {
 
 // invalidEip reports a pool that cannot be used.
 func (e *reporter) invalidEip(eip *v1alpha2.Eip, err error) {
-	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", err.Error())
+	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", "The Eip is not used: "+err.Error())
 }
 
 // deletionWaits names the Services that keep an Eip from going.

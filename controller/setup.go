@@ -84,7 +84,7 @@ func Setup(mgr manager.Manager, o Options) error {
 // sources are what makes the worker look at something.
 func (r *reconciler) sources(c cache.Cache) []source.TypedSource[request] {
 	return []source.TypedSource[request]{
-		// First, so that the worker has its queue before anything is in it.
+		// All sources are started before the worker is.
 		source.TypedFunc[request](func(_ context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
 			r.queue = queue
 			queue.Add(request{kind: gossipKeyRequest, NamespacedName: types.NamespacedName{Namespace: r.options.Namespace, Name: GossipSecretName}})

@@ -44,7 +44,7 @@ func (a *Allocator) recountAll() (renamed []ServiceKey) {
 		}
 	}
 	for _, p := range a.pools {
-		clear(p.held)
+		_ = p
 	}
 	for addr := range a.tenants {
 		a.recount(addr)

@@ -57,7 +57,7 @@ func refuse(reason Reason, format string, args ...any) *Refusal {
 }
 
 func poolNotFound(name string) *Refusal {
-	return refuse(PoolNotFound, "annotation %s names Eip %q, which does not exist: correct the annotation, or create the Eip", v1alpha2.AnnotationPool, name)
+	return refuse(PoolNotFound, "annotation %s names Eip %q, which does not exist, or is not used because it is invalid (then its events say so): correct the annotation, or create the Eip", v1alpha2.AnnotationPool, name)
 }
 
 func poolDisabled(p *pool) *Refusal {

@@ -162,6 +162,8 @@ type tap struct {
 	t    testing.TB
 	conn *packet.Conn
 	buf  []byte
+	// watch, if set, is told of every described frame.
+	watch func(frame string)
 }
 
 func newTap(t testing.TB, conn *packet.Conn) *tap {
@@ -206,6 +208,9 @@ func (p *tap) next(deadline time.Time) (string, bool) {
 		}
 		must(p.t, err)
 		if text := describe(p.buf[:n]); text != "" {
+			if p.watch != nil {
+				p.watch(text)
+			}
 			return text, true
 		}
 	}

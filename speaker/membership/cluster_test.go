@@ -84,13 +84,18 @@ func (n *network) setDown(name string, down bool) {
 // await waits until each address is answered by its owner among the nodes.
 func (n *network) await(addrs []netip.Addr, nodes ...string) {
 	n.t.Helper()
+	n.awaitOwners(addrs, func(addr netip.Addr) []string { return []string{Owner(addr, nodes)} })
+}
+
+func (n *network) awaitOwners(addrs []netip.Addr, want func(netip.Addr) []string) {
+	n.t.Helper()
 	deadline := time.After(patience)
 	for {
 		n.mu.Lock()
 		wrong := ""
 		for _, addr := range addrs {
-			if owners := n.owners[addr]; len(owners) != 1 || !owners[Owner(addr, nodes)] {
-				wrong = fmt.Sprintf("%s is answered by %v, want %s", addr, slices.Sorted(maps.Keys(owners)), Owner(addr, nodes))
+			if owners := slices.Sorted(maps.Keys(n.owners[addr])); !slices.Equal(owners, want(addr)) {
+				wrong = fmt.Sprintf("%s is answered by %v, want %v", addr, owners, want(addr))
 			}
 		}
 		changed := n.changed
@@ -150,7 +155,8 @@ func crash(c *Cluster) {
 	})
 }
 
-func startNode(t *testing.T, net *network, name string, port int, addrs []netip.Addr) *node {
+// startNode starts a node that serves the pool but plans nothing yet.
+func startNode(t *testing.T, net *network, name string, port int) *node {
 	t.Helper()
 	net.setDown(name, false)
 	cfg := testConfig(name)
@@ -159,7 +165,6 @@ func startNode(t *testing.T, net *network, name string, port int, addrs []netip.
 	n := &node{Cluster: mustStart(t, cfg), net: net, name: name, done: make(chan struct{})}
 	t.Cleanup(func() { close(n.done) })
 	n.SetServed([]string{testPool})
-	go n.plan(addrs)
 	return n
 }
 
@@ -225,7 +230,8 @@ func startNodes(t *testing.T, net *network, addrs []netip.Addr, names ...string)
 	var peers []netip.AddrPort
 	for _, name := range names {
 		// The first knows nobody, and owns everything until others come.
-		n := startNode(t, net, name, 0, addrs)
+		n := startNode(t, net, name, 0)
+		go n.plan(addrs)
 		n.Join(t.Context(), peers)
 		peers = append(peers, addrOf(n.Cluster))
 		nodes[name] = n
@@ -261,7 +267,7 @@ func TestCluster(t *testing.T) {
 
 			// Back under its name. It plans nothing before it has joined, as
 			// a speaker that starts.
-			back := startNode(t, net, victim, int(at.Port()), nil)
+			back := startNode(t, net, victim, int(at.Port()))
 			back.Join(t.Context(), []netip.AddrPort{addrOf(nodes[rest[0]].Cluster)})
 			awaitMembers(t, back.Cluster, "after the restart", func(m []Member) bool { return len(m) == size })
 			go back.plan(addrs)
@@ -298,7 +304,7 @@ func TestQuickRestart(t *testing.T) {
 	for range 3 {
 		at := addrOf(nodes["n0"].Cluster)
 		nodes["n0"].crash()
-		back := startNode(t, net, "n0", int(at.Port()), nil)
+		back := startNode(t, net, "n0", int(at.Port()))
 		back.Join(t.Context(), []netip.AddrPort{addrOf(nodes["n1"].Cluster)})
 		awaitMembers(t, back.Cluster, "after the restart", func(m []Member) bool { return len(m) == len(names) })
 		go back.plan(addrs)
@@ -313,21 +319,15 @@ func TestHealedSplit(t *testing.T) {
 	net := newNetwork(t)
 	net.partitioned = true
 	addrs := testAddrs(10)
-	a := startNode(t, net, "n0", 0, nil)
-	b := startNode(t, net, "n1", 0, nil)
+	a := startNode(t, net, "n0", 0)
+	b := startNode(t, net, "n1", 0)
 	want := map[netip.Addr]string{}
 	for _, addr := range addrs {
 		want[addr] = "eth0"
 	}
 	a.Want(want) // both go on wanting all
 	b.Want(want)
-	net.mu.Lock()
-	for changed := net.changed; len(net.owners[addrs[0]]) < 2; changed = net.changed {
-		net.mu.Unlock()
-		<-changed
-		net.mu.Lock()
-	}
-	net.mu.Unlock()
+	net.awaitOwners(addrs, func(netip.Addr) []string { return []string{"n0", "n1"} })
 	a.Join(t.Context(), []netip.AddrPort{addrOf(b.Cluster)})
 	net.await(addrs, "n0", "n1")
 }
@@ -514,7 +514,8 @@ func TestLeaveWithNobodyToTakeOver(t *testing.T) {
 	t.Parallel()
 	net := newNetwork(t)
 	addrs := testAddrs(5)
-	a := startNode(t, net, "a", 0, addrs)
+	a := startNode(t, net, "a", 0)
+	go a.plan(addrs)
 	b := mustStart(t, testConfig("b")) // serves nothing
 	a.Join(t.Context(), []netip.AddrPort{addrOf(b)})
 	net.await(addrs, "a")

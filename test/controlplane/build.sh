@@ -36,7 +36,7 @@ show_progress() {
 	while sleep 15 &>/dev/null; do # a sleep that is left over holds no pipe
 		echo "build kubernetes: $((SECONDS - start)) s," \
 			"$(grep -c '^go: downloading' "$1" || true) modules downloaded," \
-			"$(grep -cE "$package_line" "$1" || true) packages compiled (about 2900 from nothing)" >&2
+			"$(grep -cE "$package_line" "$1" || true) packages compiled (about 2800 from nothing), then a link" >&2
 	done
 }
 package_line='^[[:alnum:]._~/-]+$' # what go build -v prints for a package

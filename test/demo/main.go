@@ -112,7 +112,7 @@ func (d *demo) start() error {
 			return err
 		}
 	}
-	if err := d.show("get", "nodes", "-o", "wide", "--no-headers=false"); err != nil {
+	if err := d.show("get", "nodes"); err != nil {
 		return err
 	}
 	d.title("Three pods, one on each node")

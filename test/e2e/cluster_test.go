@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/test/lab"
@@ -44,6 +46,7 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	if os.Getuid() != 0 {
 		t.Fatal("this test makes network namespaces: run it as root")
 	}
+	ctrllog.SetLogger(logr.Discard()) // the client warns if it has none
 	ctx := t.Context()
 	l, err := lab.New(ctx, lab.Options{Nodes: nodes, BinDir: os.Getenv("FAIRWAY_BIN"), Log: t.Logf})
 	if err != nil {
@@ -112,6 +115,17 @@ func (c *cluster) close() {
 	if err := c.Close(); err != nil {
 		c.t.Errorf("removing the lab: %v", err)
 	}
+}
+
+// run is t.Run: in the subtest, what the cluster's methods find amiss fails
+// the subtest.
+func (c *cluster) run(name string, f func(t *testing.T)) {
+	parent := c.t
+	defer func() { c.t = parent }()
+	parent.Run(name, func(t *testing.T) {
+		c.t = t
+		f(t)
+	})
 }
 
 func (c *cluster) startController(args ...string) {

@@ -118,7 +118,7 @@ func TestAllocation(t *testing.T) {
 		})
 	}
 
-	t.Run("a named pool, lowest address first", func(t *testing.T) {
+	c.run("a named pool, lowest address first", func(t *testing.T) {
 		c.apply(loadBalancer("a", "x", fromPool("eip-pool")))
 		c.hasIP("dev", "a", "192.168.93.231")
 		svc := c.service("dev", "a")
@@ -126,14 +126,14 @@ func TestAllocation(t *testing.T) {
 			t.Errorf("labels %v, finalizers %v", svc.Labels, svc.Finalizers)
 		}
 	})
-	t.Run("without a pool it waits for a default one", func(t *testing.T) {
+	c.run("without a pool it waits for a default one", func(t *testing.T) {
 		c.apply(loadBalancer("b", "x"))
 		c.hasEvent("Service", "dev", "b", "Warning", "default")
 		c.hasIP("dev", "b", "")
 		c.kubectl("annotate", "eip", "eip-pool", v1alpha2.AnnotationDefaultEip+"=True")
 		c.hasIP("dev", "b", "192.168.93.232")
 	})
-	t.Run("loadBalancerClass opts in", func(t *testing.T) {
+	c.run("loadBalancerClass opts in", func(t *testing.T) {
 		c.apply(`
 apiVersion: v1
 kind: Service
@@ -146,7 +146,7 @@ kind: Service
 metadata: {name: foreign, namespace: dev, annotations: {lb.kubesphere.io/v1alpha1: openelb}}
 spec: {type: LoadBalancer, loadBalancerClass: example.com/other, ports: [{port: 80}]}`)
 	})
-	t.Run("a requested address, by annotation and by field", func(t *testing.T) {
+	c.run("a requested address, by annotation and by field", func(t *testing.T) {
 		c.apply(loadBalancer("by-annotation", "x", wantsAddress("192.168.93.238")))
 		c.hasIP("dev", "by-annotation", "192.168.93.238")
 		c.apply(loadBalancer("by-field", "x", fromPool("eip-pool")) + "  loadBalancerIP: 192.168.93.237\n")
@@ -156,20 +156,20 @@ spec: {type: LoadBalancer, loadBalancerClass: example.com/other, ports: [{port: 
 		c.apply(loadBalancer("six", "x", fromPool("six"), wantsAddress("2001:DB8:0::00ff")) + "  ipFamilies: [IPv6]\n  ipFamilyPolicy: SingleStack\n")
 		c.hasIP("dev", "six", "2001:db8::ff")
 	})
-	t.Run("a requested address that cannot be given", func(t *testing.T) {
+	c.run("a requested address that cannot be given", func(t *testing.T) {
 		c.apply(loadBalancer("taken", "x", wantsAddress("192.168.93.238")))
 		c.hasEvent("Service", "dev", "taken", "Warning", "192.168.93.238", "dev/by-annotation")
 		c.apply(loadBalancer("junk", "x", fromPool("eip-pool"), wantsAddress("192.168.93.x")))
 		c.hasEvent("Service", "dev", "junk", "Warning", "192.168.93.x", v1alpha2.AnnotationAddress)
 		c.apply(loadBalancer("family", "x", fromPool("six")))
-		c.hasEvent("Service", "dev", "family", "Warning", "six", "IPv6")
+		c.hasEvent("Service", "dev", "family", "Warning", "six", "spec.ipFamilies")
 		for _, name := range []string{"taken", "junk", "family"} {
 			c.hasIP("dev", name, "")
 		}
 		c.kubectl("delete", "svc", "-n", "dev", "by-annotation")
 		c.hasIP("dev", "taken", "192.168.93.238") // freed, and it waited
 	})
-	t.Run("a full pool", func(t *testing.T) {
+	c.run("a full pool", func(t *testing.T) {
 		for i := range 3 {
 			c.apply(loadBalancer(fmt.Sprintf("small-%d", i), "x", fromPool("small")))
 			if i < 2 {
@@ -186,7 +186,7 @@ spec: {type: LoadBalancer, loadBalancerClass: example.com/other, ports: [{port: 
 		c.kubectl("delete", "svc", "-n", "dev", "small-0")
 		c.hasIP("dev", "small-2", "10.0.0.1")
 	})
-	t.Run("an address is kept whatever happens to the pool", func(t *testing.T) {
+	c.run("an address is kept whatever happens to the pool", func(t *testing.T) {
 		patch("eip", "eip-pool", `{"spec":{"disable":true}}`)
 		c.kubectl("annotate", "eip", "eip-pool", v1alpha2.AnnotationDefaultEip+"-")
 		c.kubectl("annotate", "svc", "-n", "dev", "a", "b", "class", "example.com/touched=1")
@@ -198,14 +198,14 @@ spec: {type: LoadBalancer, loadBalancerClass: example.com/other, ports: [{port: 
 		patch("eip", "eip-pool", `{"spec":{"disable":false}}`)
 		c.hasIP("dev", "too-late", "192.168.93.234")
 	})
-	t.Run("a changed request moves the address, a bad one does not", func(t *testing.T) {
+	c.run("a changed request moves the address, a bad one does not", func(t *testing.T) {
 		c.apply(loadBalancer("a", "x", fromPool("eip-pool"), wantsAddress("10.9.9.9")))
 		c.hasEvent("Service", "dev", "a", "Warning", "10.9.9.9")
 		c.hasIP("dev", "a", "192.168.93.231")
 		c.apply(loadBalancer("a", "x", fromPool("eip-pool"), wantsAddress("192.168.93.235")))
 		c.hasIP("dev", "a", "192.168.93.235")
 	})
-	t.Run("it survives a restart", func(t *testing.T) {
+	c.run("it survives a restart", func(t *testing.T) {
 		before := c.addresses()
 		if err := c.controller.Stop(t.Context()); err != nil {
 			t.Fatal(err)
@@ -220,30 +220,30 @@ spec: {type: LoadBalancer, loadBalancerClass: example.com/other, ports: [{port: 
 			}
 		}
 	})
-	t.Run("released on another type", func(t *testing.T) {
+	c.run("released on another type", func(t *testing.T) {
 		patch("svc", "b", `{"spec":{"type":"ClusterIP"}}`)
 		released("b")
 		c.hasEvent("Service", "dev", "b", "Normal ReleaseIP", "192.168.93.232")
 	})
-	t.Run("released when the annotation is removed, also the last one", func(t *testing.T) {
+	c.run("released when the annotation is removed, also the last one", func(t *testing.T) {
 		patch("svc", "too-late", `{"metadata":{"annotations":null}}`)
 		released("too-late")
 		patch("svc", "taken", `{"metadata":{"annotations":{"lb.kubesphere.io/v1alpha1":"other"}}}`)
 		released("taken")
 	})
-	t.Run("released on deletion", func(t *testing.T) {
+	c.run("released on deletion", func(t *testing.T) {
 		c.kubectl("delete", "svc", "-n", "dev", "class", "--timeout=20s")
 		c.apply(loadBalancer("next", "x", fromPool("eip-pool")))
 		c.hasIP("dev", "next", "192.168.93.231")
 	})
-	t.Run("an Eip in use waits for its Services", func(t *testing.T) {
+	c.run("an Eip in use waits for its Services", func(t *testing.T) {
 		c.kubectl("delete", "eip", "small", "--wait=false")
 		c.hasEvent("Eip", "", "small", "Warning", "dev/small-2")
 		c.hasIP("dev", "small-2", "10.0.0.1")
 		c.kubectl("delete", "svc", "-n", "dev", "small-2", "small-3", "--timeout=20s")
 		c.kubectl("wait", "--for=delete", "eip/small", "--timeout=20s")
 	})
-	t.Run("a foreign class was not touched", func(t *testing.T) { c.untouched("dev", "foreign") })
+	c.run("a foreign class was not touched", func(t *testing.T) { c.untouched("dev", "foreign") })
 }
 
 // TestGossipKey: the controller makes the Secret when there is none, and

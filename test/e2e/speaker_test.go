@@ -21,7 +21,7 @@ func TestSpeakerRefuses(t *testing.T) {
 	exclude := func(node string) {
 		c.kubectl("label", "node", node, corev1.LabelNodeExcludeBalancers+"=")
 	}
-	t.Run("an excluded node hands over", func(t *testing.T) {
+	c.run("an excluded node hands over", func(t *testing.T) {
 		exclude(owner)
 		c.eventually("the other node answers", func() string {
 			if owners := c.owners("192.168.93.231"); len(owners) != 1 || owners[0] != other {
@@ -31,7 +31,7 @@ func TestSpeakerRefuses(t *testing.T) {
 		})
 		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2")
 	})
-	t.Run("no node left", func(t *testing.T) {
+	c.run("no node left", func(t *testing.T) {
 		exclude(other)
 		c.noOwner("192.168.93.231")
 		c.hasEvent("Service", "dev", "svc-lb", "Warning SetBalancer", "192.168.93.231 is not announced", "node n1 is labelled", "node n2 is labelled")
@@ -40,7 +40,7 @@ func TestSpeakerRefuses(t *testing.T) {
 			t.Errorf("%s answers, want %s, the first by rendezvous hash", again, owner)
 		}
 	})
-	t.Run("no endpoint left", func(t *testing.T) {
+	c.run("no endpoint left", func(t *testing.T) {
 		for _, pod := range []string{"nginx-n1", "nginx-n2"} {
 			if err := c.Pod("dev", pod).SetReady(t.Context(), false); err != nil {
 				t.Fatal(err)
@@ -52,7 +52,7 @@ func TestSpeakerRefuses(t *testing.T) {
 		}
 		c.ownerOf("192.168.93.231")
 	})
-	t.Run("a pool on an interface that is not there", func(t *testing.T) {
+	c.run("a pool on an interface that is not there", func(t *testing.T) {
 		c.apply(`
 apiVersion: network.kubesphere.io/v1alpha2
 kind: Eip
@@ -61,7 +61,7 @@ spec: {address: 192.168.93.240, protocol: layer2, interface: eth99}`)
 		c.hasEvent("Eip", "", "wrong-link", "Warning ConfigSpeakerFailed", "node n1", "eth99")
 		c.hasEvent("Eip", "", "wrong-link", "Warning ConfigSpeakerFailed", "node n2", "eth99")
 	})
-	t.Run("a pool outside the subnet, unless it is allowed", func(t *testing.T) {
+	c.run("a pool outside the subnet, unless it is allowed", func(t *testing.T) {
 		c.apply(eip("off-subnet", "203.0.113.1"))
 		c.hasEvent("Eip", "", "off-subnet", "Warning ConfigSpeakerFailed", "203.0.113.1", "eth33", "allowOffSubnet")
 		c.apply(loadBalancer("off-subnet", "nginx", fromPool("off-subnet")))
@@ -71,7 +71,7 @@ spec: {address: 192.168.93.240, protocol: layer2, interface: eth99}`)
 		c.kubectl("patch", "eip", "off-subnet", "--type=merge", "-p", `{"spec":{"allowOffSubnet":true}}`)
 		c.ownerOf("203.0.113.1")
 	})
-	t.Run("can_reach finds the interface", func(t *testing.T) {
+	c.run("can_reach finds the interface", func(t *testing.T) {
 		c.apply(fmt.Sprintf(`
 apiVersion: network.kubesphere.io/v1alpha2
 kind: Eip
@@ -82,11 +82,11 @@ spec: {address: 192.168.93.245, protocol: layer2, interface: "can_reach:%s"}`, c
 		c.ownerOf("192.168.93.245")
 		c.reaches("http://192.168.93.245/", "nginx-n1")
 	})
-	t.Run("a deleted Service is silent", func(t *testing.T) {
+	c.run("a deleted Service is silent", func(t *testing.T) {
 		c.kubectl("delete", "svc", "-n", "dev", "svc-lb")
 		c.noOwner("192.168.93.231")
 	})
-	t.Run("a pulled cable", func(t *testing.T) {
+	c.run("a pulled cable", func(t *testing.T) {
 		c.apply(eip("again", "192.168.93.246") + loadBalancer("again", "nginx", fromPool("again")))
 		c.hasIP("dev", "again", "192.168.93.246")
 		owner := c.ownerOf("192.168.93.246")

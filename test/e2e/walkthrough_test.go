@@ -16,7 +16,7 @@ func TestWalkthrough(t *testing.T) {
 	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
 	c.hasIP("dev", "svc-lb", "192.168.93.231")
 
-	t.Run("kubectl get eip shows the pool", func(t *testing.T) {
+	c.run("kubectl get eip shows the pool", func(t *testing.T) {
 		c.eventually("kubectl get eip", func() string {
 			lines := strings.Split(c.kubectl("get", "eip"), "\n")
 			if len(lines) == 2 &&
@@ -27,29 +27,29 @@ func TestWalkthrough(t *testing.T) {
 			return strings.Join(lines, "\n")
 		})
 	})
-	t.Run("kubectl get svc shows EXTERNAL-IP", func(t *testing.T) {
+	c.run("kubectl get svc shows EXTERNAL-IP", func(t *testing.T) {
 		lines := strings.Split(c.kubectl("get", "svc", "svc-lb", "-n", "dev"), "\n")
 		column := slices.Index(strings.Fields(lines[0]), "EXTERNAL-IP")
 		if column < 0 || strings.Fields(lines[1])[column] != "192.168.93.231" {
 			t.Errorf("kubectl get svc shows\n%s", strings.Join(lines, "\n"))
 		}
 	})
-	t.Run("one node answers ARP, and an event names it", func(t *testing.T) {
+	c.run("one node answers ARP, and an event names it", func(t *testing.T) {
 		owner := c.ownerOf("192.168.93.231")
 		c.hasEvent("Service", "dev", "svc-lb", "Normal SetBalancer", "node "+owner+" announces 192.168.93.231 on eth33")
 		c.hasEvent("Service", "dev", "svc-lb", "Normal AssignIP", "192.168.93.231")
 	})
-	t.Run("the client reaches all three pods", func(t *testing.T) {
+	c.run("the client reaches all three pods", func(t *testing.T) {
 		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
 	})
-	t.Run("nine curls are all answered", func(t *testing.T) {
+	c.run("nine curls are all answered", func(t *testing.T) {
 		for i := range 9 {
 			if body, err := c.Get(t.Context(), "http://192.168.93.231/"); err != nil || !strings.HasPrefix(body, "nginx-") {
 				t.Errorf("curl %d: %q, %v", i, body, err)
 			}
 		}
 	})
-	t.Run("ingress-nginx keeps the client's address", func(t *testing.T) {
+	c.run("ingress-nginx keeps the client's address", func(t *testing.T) {
 		pod := c.pod("dev", "ingress-nginx-1", map[string]string{"app.kubernetes.io/name": "ingress-nginx"}, "n2", 80, 443)
 		c.kubectl("apply", "-f", "config/samples/ingress-nginx.yaml")
 		c.hasIP("dev", "ingress-nginx-controller", "192.168.93.232")
@@ -64,7 +64,7 @@ func TestWalkthrough(t *testing.T) {
 			}
 		}
 
-		t.Run("and follows its pod", func(t *testing.T) {
+		c.run("and follows its pod", func(t *testing.T) {
 			c.pod("dev", "ingress-nginx-2", map[string]string{"app.kubernetes.io/name": "ingress-nginx"}, "n3", 80, 443)
 			if err := pod.SetReady(t.Context(), false); err != nil {
 				t.Fatal(err)
@@ -78,7 +78,7 @@ func TestWalkthrough(t *testing.T) {
 			c.reaches("http://192.168.93.232/", "ingress-nginx-2")
 		})
 	})
-	t.Run("a Service without the annotations is not touched", func(t *testing.T) {
+	c.run("a Service without the annotations is not touched", func(t *testing.T) {
 		c.apply(strings.Replace(loadBalancer("plain", "nginx"), "lb.kubesphere.io/v1alpha1: openelb", "example.com/other: openelb", 1))
 		// A later one that is ours shows that the controller has passed it.
 		c.apply(loadBalancer("after-plain", "nginx", fromPool("eip-pool")))
@@ -88,7 +88,7 @@ func TestWalkthrough(t *testing.T) {
 			t.Errorf("kubectl get svc shows\n%s", out)
 		}
 	})
-	t.Run("the same with IPv6", func(t *testing.T) {
+	c.run("the same with IPv6", func(t *testing.T) {
 		c.kubectl("apply", "-f", "config/samples/eip-ipv6.yaml")
 		c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
 		owner := c.ownerOf("fd93::231")
@@ -102,7 +102,7 @@ func TestWalkthrough(t *testing.T) {
 			return out
 		})
 	})
-	t.Run("mistakes get a clear answer and harm nothing", func(t *testing.T) {
+	c.run("mistakes get a clear answer and harm nothing", func(t *testing.T) {
 		c.refuses(eip("reversed", "192.168.93.250-192.168.93.240"), "invalid eip address format")
 		c.refuses(eip("reversed6", "fd93::9-fd93::1"), "invalid eip address format")
 		c.refuses(eip("mixed", "192.168.93.240-fd93::1"), "invalid eip address format")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,7 +43,8 @@ func (l *Lab) StartCluster(ctx context.Context) error {
 		return fmt.Errorf("read the admin's kubeconfig: %w", err)
 	}
 	config.Dial = l.cp.DialContext
-	config.QPS = -1 // the tests are not to wait for their own client
+	config.Proxy = http.ProxyURL(nil) // none, whatever the environment says
+	config.QPS = -1                   // the tests are not to wait for their own client
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)

@@ -28,7 +28,7 @@ func (l *Lab) Kubectl(ctx context.Context, stdin string, args ...string) (string
 	cmd.Stdin = strings.NewReader(stdin)
 	// Its cache of the API's kinds would outlive the lab, and the next lab has
 	// the same address.
-	cmd.Env = append(cmd.Environ(), "KUBECACHEDIR="+filepath.Join(l.state.dir, "kubecache"))
+	cmd.Env = append(cmd.Env, "KUBECACHEDIR="+filepath.Join(l.state.dir, "kubecache"))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -104,7 +104,9 @@ func (n *Namespace) Command(ctx context.Context, program string, args ...string)
 	// The command is started later and by another function, so it has to enter
 	// the namespace by itself.
 	argv := append([]string{"--net=" + namespacePath(n.Netns()), "--", program}, args...)
-	return exec.CommandContext(ctx, "nsenter", argv...)
+	cmd := exec.CommandContext(ctx, "nsenter", argv...)
+	cmd.Env = environment()
+	return cmd
 }
 
 // delete removes the namespace; processes inside must be gone.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -82,7 +84,7 @@ func (n *Namespace) start(name string, argv []string, env []string, files ...*os
 	}
 	defer log.Close() // the child has its own copy
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(environment(), env...)
 	p.cmd.ExtraFiles = files
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := n.lab.adopt(p, func() error { return n.Do(p.cmd.Start) }); err != nil {
@@ -93,6 +95,19 @@ func (n *Namespace) start(name string, argv []string, env []string, files ...*os
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// environment is this program's without what would lead a child out of the lab:
+// a proxy for HTTP, another cluster.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		switch strings.ToUpper(name) {
+		case "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "KUBECONFIG":
+			return true
+		}
+		return false
+	})
 }
 
 // adopt starts a process and remembers it, so that Close misses none.

@@ -63,6 +63,27 @@ func TestAProcessThatFailsSaysWhy(t *testing.T) {
 	}
 }
 
+func TestProcessesStayInTheLab(t *testing.T) {
+	for _, name := range []string{"https_proxy", "HTTP_PROXY", "KUBECONFIG"} {
+		t.Setenv(name, "elsewhere")
+	}
+	l := newLab(t, 1)
+	p, err := l.Node("n1").Start("env", []string{"/usr/bin/env"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	out, err := l.Node("n1").Command(testContext(t, patience), "/usr/bin/env").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, environment := range []string{string(out), p.Tail(1000)} {
+		if !strings.Contains(environment, "PATH=") || strings.Contains(environment, "elsewhere") {
+			t.Errorf("environment is %s", environment)
+		}
+	}
+}
+
 func TestTail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	for _, c := range []struct {

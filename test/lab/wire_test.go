@@ -154,6 +154,11 @@ func TestTheRecorderSeesAnnouncements(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Stop() //nolint:errcheck // stopped again below
+	onlyLast, err := l.Client().Record(vips()[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer onlyLast.Stop() //nolint:errcheck // stopped again below
 	conn, err := node.openSender()
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +183,12 @@ func TestTheRecorderSeesAnnouncements(t *testing.T) {
 	}
 	if _, err := r.Stop(); err != nil {
 		t.Error(err)
+	}
+	if _, err := onlyLast.Wait(ctx, func(seen Observations) bool { return len(seen) > 0 }); err != nil {
+		t.Error(err)
+	}
+	if seen, err := onlyLast.Stop(); err != nil || len(seen) != 1 || seen[0].Addr != vips()[1] {
+		t.Errorf("a recorder of one address saw %v (%v)", seen, err)
 	}
 }
 

@@ -1,0 +1,111 @@
+package controller
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/tools/events"
+
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// Those who wait are looked at again in order of age, and only for what can
+// help them.
+func TestWaiting(t *testing.T) {
+	key := func(namespace, name string) ipam.ServiceKey { return ipam.ServiceKey{Namespace: namespace, Name: name} }
+	w := waiting{
+		key("b", "full"):    {created: time.Unix(3, 0), reason: ipam.PoolExhausted},
+		key("a", "taken"):   {created: time.Unix(1, 0), reason: ipam.AddressInUse, holds: true},
+		key("a", "nopool"):  {created: time.Unix(2, 0), reason: ipam.NoEligiblePool},
+		key("a", "invalid"): {created: time.Unix(0, 0), reason: ipam.InvalidRequest},
+		key("a", "twin"):    {created: time.Unix(3, 0), reason: ipam.PoolExhausted},
+	}
+	for name, test := range map[string]struct{ got, want []ipam.ServiceKey }{
+		"a pool":      {w.all(), []ipam.ServiceKey{key("a", "taken"), key("a", "nopool"), key("a", "twin"), key("b", "full")}},
+		"an address":  {w.forAddress(), []ipam.ServiceKey{key("a", "taken"), key("a", "twin"), key("b", "full")}},
+		"a namespace": {w.inNamespace("b"), []ipam.ServiceKey{key("b", "full")}},
+	} {
+		if !reflect.DeepEqual(test.got, test.want) {
+			t.Errorf("%s helps %v, want %v", name, test.got, test.want)
+		}
+	}
+	if n := w.withoutAddress(); n != 4 {
+		t.Errorf("%d have no address, want 4", n)
+	}
+}
+
+// A version older than the one written is passed over once.
+func TestWritten(t *testing.T) {
+	req := requestForEip("eip")
+	w := written{}
+	for i, step := range []struct {
+		write, read string
+		stale       bool
+	}{
+		{"", "5", false},
+		{"10", "9", true},
+		{"", "9", false}, // it does not come
+		{"10", "10", false},
+		{"10", "100", false},
+		{"", "9", false},
+		{"10", "garbage", false},
+	} {
+		if step.write != "" {
+			w[req] = step.write
+		}
+		if got := w.stale(req, step.read); got != step.stale {
+			t.Errorf("step %d: stale = %t", i, got)
+		}
+	}
+	if len(w) != 0 {
+		t.Errorf("left behind: %v", w)
+	}
+}
+
+// A warning is written once, and again when it is another one or was over in
+// the meantime.
+func TestWarningsAreNotRepeated(t *testing.T) {
+	recorder := events.NewFakeRecorder(100)
+	e := newReporter(recorder)
+	svc := loadBalancer()
+	full := &ipam.Refusal{Reason: ipam.PoolExhausted, Message: "full"}
+	missing := &ipam.Refusal{Reason: ipam.NoEligiblePool, Message: "none"}
+	e.refused(svc, ipam.Allocation{}, full)
+	e.refused(svc, ipam.Allocation{}, full)
+	e.refused(svc, ipam.Allocation{}, missing)
+	e.refused(svc, ipam.Allocation{}, missing)
+	e.refused(svc, allocations("10.0.0.1")[0], full)
+	e.satisfied(svc)
+	e.refused(svc, allocations("10.0.0.1")[0], full)
+	e.failed(svc, reasonUpdateServiceStatus, errors.New("refused by the server"))
+	e.failed(svc, reasonUpdateServiceStatus, errors.New("refused by the server"))
+	e.assigned(svc, allocations("10.0.0.1")[0])
+	close(recorder.Events)
+	var got []string
+	for event := range recorder.Events {
+		got = append(got, event)
+	}
+	want := []string{
+		"Warning AssignIPFailed No address assigned: full",
+		"Warning ConstructRequest No address assigned: none",
+		"Warning AssignIPFailed The Service keeps 10.0.0.1: full",
+		"Warning AssignIPFailed The Service keeps 10.0.0.1: full",
+		"Warning UpdateServiceStatus refused by the server",
+		`Normal AssignIP Assigned 10.0.0.1 from Eip "eip", which the Service had it from already`,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestClip(t *testing.T) {
+	if got := clip("short"); got != "short" {
+		t.Errorf("clip = %q", got)
+	}
+	if got := clip(strings.Repeat("é", 600)); len(got) > maxNote || !strings.HasSuffix(got, "é...") {
+		t.Errorf("clip = %d bytes, ends in %q", len(got), got[len(got)-6:])
+	}
+}

@@ -1,0 +1,97 @@
+package controller
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// What Services ask for, and what is refused as unreadable.
+func TestWishOf(t *testing.T) {
+	byAnnotation := func(text string) change { return annotated(v1alpha2.AnnotationAddress, text) }
+	byField := func(text string) change {
+		return func(svc *corev1.Service) { svc.Spec.LoadBalancerIP = text }
+	}
+	for _, test := range []struct {
+		name    string
+		svc     *corev1.Service
+		pool    string
+		address string
+		refused string // a part of the message
+	}{
+		{"nothing", loadBalancer(optIn), "", "", ""},
+		{"a pool", loadBalancer(annotated(v1alpha2.AnnotationPool, "eip")), "eip", "", ""},
+		{"an address", loadBalancer(byAnnotation("10.0.0.1")), "", "10.0.0.1", ""},
+		{"an address by field", loadBalancer(byField("10.0.0.1")), "", "10.0.0.1", ""},
+		{"the annotation wins", loadBalancer(byAnnotation("10.0.0.100"), byField("10.0.0.50")), "", "10.0.0.100", ""},
+		{"an empty annotation does not", loadBalancer(byAnnotation(""), byField("10.0.0.50")), "", "10.0.0.50", ""},
+		{"IPv6, spelled at length", loadBalancer(byAnnotation("2001:0DB8:0::0:5")), "", "2001:db8::5", ""},
+		{"the legacy protocol annotation", loadBalancer(annotated(v1alpha2.AnnotationProtocol, "layer2")), "", "", ""},
+
+		{"junk", loadBalancer(byAnnotation("junk"), annotated(v1alpha2.AnnotationPool, "eip")), "eip", "", `annotation eip.openelb.kubesphere.io/v1alpha1 asks for "junk"`},
+		{"junk by field", loadBalancer(byField("10.0.0")), "", "", `spec.loadBalancerIP asks for "10.0.0"`},
+		{"junk wins over a good field", loadBalancer(byAnnotation("junk"), byField("10.0.0.1")), "", "", "junk"},
+		{"a leading space", loadBalancer(byAnnotation(" 10.0.0.1")), "", "", "without spaces"},
+		{"a list", loadBalancer(byAnnotation("10.0.0.1,10.0.0.2")), "", "", "one IPv4 or IPv6 address"},
+		{"a CIDR", loadBalancer(byAnnotation("10.0.0.1/32")), "", "", "prefix length"},
+		{"a range", loadBalancer(byAnnotation("10.0.0.1-10.0.0.1")), "", "", "10.0.0.1-10.0.0.1"},
+		{"a zone", loadBalancer(byAnnotation("fe80::1%eth0")), "", "", "%eth0"},
+		{"IPv4 in IPv6", loadBalancer(byAnnotation("::ffff:10.0.0.1")), "", "", "::ffff"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			wish, refusal := wishOf(test.svc, nil)
+			text := ""
+			if wish.Address.IsValid() {
+				text = wish.Address.String()
+			}
+			if wish.Pool != test.pool || text != test.address {
+				t.Errorf("asks for pool %q, address %q", wish.Pool, text)
+			}
+			switch {
+			case (refusal != nil) != (test.refused != ""):
+				t.Errorf("refusal is %v", refusal)
+			case refusal != nil && (refusal.Reason != ipam.InvalidRequest || !strings.Contains(refusal.Message, test.refused)):
+				t.Errorf("refused with %s: %s", refusal.Reason, refusal)
+			}
+		})
+	}
+}
+
+func TestWishOfFamiliesAndNamespace(t *testing.T) {
+	svc := loadBalancer(func(svc *corev1.Service) {
+		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
+	})
+	wish, _ := wishOf(svc, map[string]string{"team": "x"})
+	if !reflect.DeepEqual(wish.Families, []ipam.Family{ipam.IPv6, ipam.IPv4}) || wish.NamespaceLabels["team"] != "x" || wish.Service.String() != "ns/svc" {
+		t.Errorf("the wish is %+v", wish)
+	}
+}
+
+// Whatever is written where an address is asked for is that address or
+// refused, and never the wish for any.
+func FuzzWishedAddress(f *testing.F) {
+	for _, seed := range []string{"10.0.0.1", "2001:db8::1", "::ffff:1.2.3.4", "fe80::1%1", "1.2.3.4/24", "1.2.3.4-1.2.3.5", " ", "-", "/", "01.2.3.4", "::", "0.0.0.0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		wish, refusal := wishOf(loadBalancer(annotated(v1alpha2.AnnotationAddress, text)), nil)
+		switch {
+		case refusal != nil && wish.Address.IsValid():
+			t.Errorf("%q is refused and yet %s", text, wish.Address)
+		case refusal == nil && !wish.Address.IsValid() && text != "":
+			t.Errorf("%q is taken for any address", text)
+		case wish.Address.IsValid():
+			if want, err := netip.ParseAddr(text); err != nil || want != wish.Address || want.Zone() != "" {
+				t.Errorf("%q is taken for %s", text, wish.Address)
+			}
+		case refusal != nil && len(clip(refusal.Message)) > maxNote:
+			t.Errorf("%q makes an event of %d bytes", text, len(refusal.Message))
+		}
+	})
+}
