@@ -44,7 +44,7 @@ func (a *Allocator) recountAll() (renamed []ServiceKey) {
 		}
 	}
 	for _, p := range a.pools {
-		_ = p
+		clear(p.held)
 	}
 	for addr := range a.tenants {
 		a.recount(addr)

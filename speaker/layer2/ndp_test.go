@@ -97,11 +97,12 @@ func BenchmarkNDPAnswer(b *testing.B) {
 	for i := range 1000 {
 		set[netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 14: byte(i >> 8), 15: byte(i)})] = struct{}{}
 	}
+	p := testNDP()
 	for name, ask := range map[string][]byte{"owned": nsFrame("2001:db8::101"), "foreign": nsFrame("2001:db8:1::101")} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				testNDP().answer(ask, set)
+				p.answer(ask, set)
 			}
 		})
 	}

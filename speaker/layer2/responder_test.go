@@ -231,9 +231,11 @@ func storm(t *testing.T, l *lan, ask []byte, device *tap) {
 func TestAnnouncements(t *testing.T) {
 	l := newLAN(t, "eth33")
 	r, reg := l.responder()
+	device, mark := l.tapNode(), l.marker()
 	start := time.Now()
 	must(t, r.Sync(on("eth33", "192.0.2.10", "192.0.2.11", "2001:db8::10")))
-	// Frames that are here when Sync has returned come before a marker of the peer.
+	mark("synced")
+	device.expect([]string{arpAsk, arpTell, naUnasked}, "marker")
 	for i, at := range []time.Duration{0, firstRepeat, secondRepeat} {
 		l.wire.expect([]string{arpAsk, arpTell})
 		if took := time.Since(start); took < at {

@@ -105,11 +105,16 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	nothing, _ := encodeMeta(nil)
 	c.meta.Store(&nothing)
-	c.members.Store(&[]Member{{Name: cfg.NodeName}})
-	if c.gossip, err = memberlist.Create(c.gossipConfig()); err != nil {
+	gossip := c.gossipConfig()
+	if c.gossip, err = memberlist.Create(gossip); err != nil {
 		m.unregister(cfg.Registerer)
 		return nil, fmt.Errorf("starting gossip: %w", err)
 	}
+	// Create has set the port if it was to be a free one.
+	c.members.Store(&[]Member{{
+		Name: cfg.NodeName,
+		Addr: netip.AddrPortFrom(cfg.AdvertiseAddr.Unmap(), uint16(gossip.AdvertisePort)),
+	}})
 	// Of two processes of one name the later one has the greater epoch.
 	state := newClaims(cfg.NodeName, uint64(time.Now().UnixNano()))
 	c.stopped.Add(2)

@@ -115,10 +115,14 @@ func (n *network) awaitOwners(addrs []netip.Addr, want func(netip.Addr) []string
 // members that serve the pool answers.
 type node struct {
 	*Cluster
-	net  *network
-	name string
-	done chan struct{}
+	net     *network
+	name    string
+	planned chan struct{} // a signal after each plan
+	done    chan struct{}
 }
+
+// Changed is for tests; the Cluster's own signals go to the plan.
+func (n *node) Changed() <-chan struct{} { return n.planned }
 
 var testKey = sha256.Sum256([]byte("test"))
 
@@ -162,7 +166,7 @@ func startNode(t *testing.T, net *network, name string, port int) *node {
 	cfg := testConfig(name)
 	cfg.BindPort = port
 	cfg.Apply = func(held map[netip.Addr]string) error { net.apply(name, held); return nil }
-	n := &node{Cluster: mustStart(t, cfg), net: net, name: name, done: make(chan struct{})}
+	n := &node{Cluster: mustStart(t, cfg), net: net, name: name, planned: make(chan struct{}, 1), done: make(chan struct{})}
 	t.Cleanup(func() { close(n.done) })
 	n.SetServed([]string{testPool})
 	return n
@@ -183,8 +187,9 @@ func (n *node) plan(addrs []netip.Addr) {
 			}
 		}
 		n.Want(want)
+		signal(n.planned)
 		select {
-		case <-n.Changed():
+		case <-n.Cluster.Changed():
 		case <-n.done:
 			return
 		}
@@ -197,12 +202,22 @@ func (n *node) crash() {
 }
 
 func addrOf(c *Cluster) netip.AddrPort {
-	local := c.gossip.LocalNode()
-	return newMember(local).Addr
+	for _, m := range c.Members() {
+		if m.Name == c.cfg.NodeName {
+			return m.Addr
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// view is a Cluster or a node.
+type view interface {
+	Members() []Member
+	Changed() <-chan struct{}
 }
 
 // awaitMembers waits for a view of the cluster.
-func awaitMembers(t *testing.T, c *Cluster, what string, ok func([]Member) bool) {
+func awaitMembers(t *testing.T, c view, what string, ok func([]Member) bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	for !ok(c.Members()) {
@@ -284,7 +299,7 @@ func TestCluster(t *testing.T) {
 			}
 			remaining := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == rest[0] })
 			net.await(addrs, remaining...)
-			awaitMembers(t, back.Cluster, "after one left", func(m []Member) bool { return len(m) == size-1 })
+			awaitMembers(t, back, "after one left", func(m []Member) bool { return len(m) == size-1 })
 		})
 	}
 }
@@ -417,14 +432,14 @@ func TestWrongKeyIsRefused(t *testing.T) {
 		t.Errorf("members are %v and %v", a.Members(), b.Members())
 	}
 
-	plain := newPlainMember(t, nil)
+	plain, _ := startPlainMember(t, nil)
 	if _, err := plain.Join([]string{addrOf(a).String()}); err == nil || plain.NumMembers() != 1 {
 		t.Errorf("a process without a key joined: %v", err)
 	}
 }
 
-// newPlainMember starts a member that gossips but knows nothing of claims.
-func newPlainMember(t *testing.T, key []byte) *memberlist.Memberlist {
+// startPlainMember starts a member that gossips but knows nothing of claims.
+func startPlainMember(t *testing.T, key []byte) (*memberlist.Memberlist, netip.AddrPort) {
 	t.Helper()
 	cfg := memberlist.DefaultLocalConfig()
 	cfg.Name, cfg.BindAddr, cfg.BindPort, cfg.SecretKey = "plain", "127.0.0.1", 0, key
@@ -434,7 +449,7 @@ func newPlainMember(t *testing.T, key []byte) *memberlist.Memberlist {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Shutdown() })
-	return m
+	return m, netip.AddrPortFrom(netip.MustParseAddr(cfg.BindAddr), uint16(cfg.BindPort))
 }
 
 func TestSilentMemberDoesNotHoldUpAnAddress(t *testing.T) {
@@ -445,7 +460,8 @@ func TestSilentMemberDoesNotHoldUpAnAddress(t *testing.T) {
 	cfg.Log, cfg.Registerer = logs.logger(), reg
 	cfg.Apply = func(held map[netip.Addr]string) error { net.apply("a", held); return nil }
 	a := mustStart(t, cfg)
-	a.Join(t.Context(), []netip.AddrPort{newMember(newPlainMember(t, testKey[:]).LocalNode()).Addr})
+	_, plain := startPlainMember(t, testKey[:])
+	a.Join(t.Context(), []netip.AddrPort{plain})
 	awaitMembers(t, a, "after joining", func(m []Member) bool { return len(m) == 2 })
 	a.Want(map[netip.Addr]string{vip: "eth0"})
 	net.await([]netip.Addr{vip}, "a")

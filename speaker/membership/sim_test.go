@@ -521,7 +521,7 @@ func (w *world) live(disturbances int) {
 func TestSimulation(t *testing.T) {
 	const shards = 8
 	seeds := 250
-	if testing.Short() {
+	if testing.Short() || raceDetector { // one goroutine, nothing to detect
 		seeds = 25
 	}
 	for shard := range shards {

@@ -15,9 +15,9 @@ const (
 	failoverBound = 2 * time.Second
 	// probeInterval is how often the client asks who has an address.
 	probeInterval = 5 * time.Millisecond
-	// conflictWindow is how soon after another's answer an old owner's answer
-	// counts as two owners at a time; shorter than the test's own changes.
-	conflictWindow = time.Second
+	// conflictWindow is how soon after another host's answer an old owner's answer
+	// counts as two owners at a time: many probes, and less than a failover.
+	conflictWindow = 100 * time.Millisecond
 )
 
 // TestOwnerKilled kills the owner of an address 20 times, of an IPv4 and an

@@ -47,6 +47,7 @@ func TestCluster(t *testing.T) {
 		{"policy Local keeps the client's address", localPolicy},
 		{"readiness and deletion of pods", podsComeAndGo},
 		{"programs have their ServiceAccount's rights", serviceAccounts},
+		{"Fairway's kinds and accounts are installed", install},
 		{"the API server stops and starts", apiServerRestarts},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(testContext(t, time.Minute), t, l) })
@@ -183,6 +184,25 @@ func serviceAccounts(ctx context.Context, t *testing.T, l *Lab) {
 	_, err = client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err == nil || !strings.Contains(err.Error(), "system:serviceaccount:dev:default") {
 		t.Errorf("listing nodes: %v, want that this ServiceAccount may not", err)
+	}
+}
+
+func install(ctx context.Context, t *testing.T, l *Lab) {
+	for range 2 { // installing again changes nothing
+		if err := l.Install(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := l.Kubectl(ctx, "", "get", "eips"); err != nil {
+		t.Errorf("no Eips: %q, %v", out, err)
+	}
+	for _, account := range []string{controllerAccount, speakerAccount} {
+		if _, err := l.KubeconfigFor(ctx, fairwayNamespace, account); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := l.StartSpeaker(ctx, "n9"); err == nil {
+		t.Error("a speaker started on a node that does not exist")
 	}
 }
 
