@@ -47,7 +47,7 @@ func chooseLink(spec v1alpha2.EipSpec) (name, refusal string) {
 	}
 	link, err := layer2.Choose(spec.Interface)
 	if err != nil {
-		return "", fmt.Sprintf("spec.interface %q: %v", spec.Interface, err)
+		return "", err.Error()
 	}
 	if ok, reason := link.CanServe(addresses, spec.AllowOffSubnet); !ok {
 		return "", reason

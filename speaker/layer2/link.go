@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
@@ -44,10 +45,30 @@ func (l Link) CanServe(pool netipx.IPRange, allowOffSubnet bool) (bool, string) 
 			return true, ""
 		}
 	}
-	if len(l.Prefixes) == 0 {
-		return false, fmt.Sprintf("%s is in no subnet of interface %s, which has none", pool, l.Name)
+	return false, fmt.Sprintf("%s is in no subnet of interface %s, which has %s: give the interface an address in it, or set spec.allowOffSubnet if the network delivers these addresses on that link",
+		text(pool), l.Name, subnets(l.Prefixes, pool.From().Is4()))
+}
+
+// text writes a pool as its owner would.
+func text(pool netipx.IPRange) string {
+	if pool.From() == pool.To() {
+		return pool.From().String()
 	}
-	return false, fmt.Sprintf("%s is in no subnet of interface %s %v", pool, l.Name, l.Prefixes)
+	return pool.String()
+}
+
+// subnets lists the prefixes of one family.
+func subnets(prefixes []netip.Prefix, is4 bool) string {
+	var list []string
+	for _, p := range prefixes {
+		if p.Addr().Is4() == is4 {
+			list = append(list, p.String())
+		}
+	}
+	if len(list) == 0 {
+		return "none of that family"
+	}
+	return strings.Join(list, ", ")
 }
 
 func isLinkLocal(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() }
