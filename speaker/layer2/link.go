@@ -46,11 +46,11 @@ func (l Link) CanServe(pool netipx.IPRange, allowOffSubnet bool) (bool, string) 
 		}
 	}
 	return false, fmt.Sprintf("%s is in no subnet of interface %s, which has %s: give the interface an address in it, or set spec.allowOffSubnet if the network delivers these addresses on that link",
-		text(pool), l.Name, subnets(l.Prefixes, pool.From().Is4()))
+		poolText(pool), l.Name, subnets(l.Prefixes, pool.From().Is4()))
 }
 
-// text writes a pool as its owner would.
-func text(pool netipx.IPRange) string {
+// poolText writes a pool as its owner would.
+func poolText(pool netipx.IPRange) string {
 	if pool.From() == pool.To() {
 		return pool.From().String()
 	}
