@@ -1,9 +1,6 @@
 package controller
 
 import (
-	"net/netip"
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -25,25 +22,9 @@ func wishOf(svc *corev1.Service, namespaceLabels map[string]string) (ipam.Reques
 	if text == "" {
 		field, text = "spec.loadBalancerIP", svc.Spec.LoadBalancerIP
 	}
-	if text == "" {
-		return wish, nil
-	}
-	addr, ok := parseWishedAddress(text)
-	if !ok {
-		return wish, ipam.InvalidAddress(field, text)
-	}
+	addr, refusal := ipam.ReadAddress(field, text)
 	wish.Address = addr
-	return wish, nil
-}
-
-// parseWishedAddress reads one plain address: of what a pool's address may
-// be, that is what is neither a range nor a CIDR.
-func parseWishedAddress(text string) (netip.Addr, bool) {
-	r, err := v1alpha2.ParseAddress(text)
-	if err != nil || strings.ContainsAny(text, "-/") {
-		return netip.Addr{}, false
-	}
-	return r.From(), true
+	return wish, refusal
 }
 
 func keyOf(svc *corev1.Service) ipam.ServiceKey {

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -71,27 +70,4 @@ func TestWishOfFamiliesAndNamespace(t *testing.T) {
 	if !reflect.DeepEqual(wish.Families, []ipam.Family{ipam.IPv6, ipam.IPv4}) || wish.NamespaceLabels["team"] != "x" || wish.Service.String() != "ns/svc" {
 		t.Errorf("the wish is %+v", wish)
 	}
-}
-
-// Whatever is written where an address is asked for is that address or
-// refused, and never the wish for any.
-func FuzzWishedAddress(f *testing.F) {
-	for _, seed := range []string{"10.0.0.1", "2001:db8::1", "::ffff:1.2.3.4", "fe80::1%1", "1.2.3.4/24", "1.2.3.4-1.2.3.5", " ", "-", "/", "01.2.3.4", "::", "0.0.0.0"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		wish, refusal := wishOf(loadBalancer(annotated(v1alpha2.AnnotationAddress, text)), nil)
-		switch {
-		case refusal != nil && wish.Address.IsValid():
-			t.Errorf("%q is refused and yet %s", text, wish.Address)
-		case refusal == nil && !wish.Address.IsValid() && text != "":
-			t.Errorf("%q is taken for any address", text)
-		case wish.Address.IsValid():
-			if want, err := netip.ParseAddr(text); err != nil || want != wish.Address || want.Zone() != "" {
-				t.Errorf("%q is taken for %s", text, wish.Address)
-			}
-		case refusal != nil && len(clip(refusal.Message)) > maxNote:
-			t.Errorf("%q makes an event of %d bytes", text, len(refusal.Message))
-		}
-	})
 }

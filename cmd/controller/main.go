@@ -66,6 +66,9 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	// The API server shares its capacity out itself (API priority and
+	// fairness); the client's own limit would only make Services wait.
+	restConfig.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha2.AddToScheme} {
 		if err := add(scheme); err != nil {

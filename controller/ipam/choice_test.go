@@ -87,6 +87,21 @@ func TestAddressesTakenByName(t *testing.T) {
 	l.assign("10.0.0.4 eip ByName", req("a/5", named("eip")))
 }
 
+// An address that is taken by name and freed again and again is remembered
+// once.
+func TestFreeListDoesNotGrow(t *testing.T) {
+	l := newLife(t, poolOf("eip", "10.0.0.0/29"))
+	l.assign("10.0.0.0 eip ByName", req("a/1", named("eip")))
+	l.assign("10.0.0.1 eip ByName", req("a/2", named("eip")))
+	for range 100 {
+		l.Release(service("a/1"))
+		l.assign("10.0.0.0 eip ByAddress", req("a/1", asking("10.0.0.0")))
+	}
+	if n := len(l.pools["eip"].free[IPv4].freed); n > 1 {
+		t.Errorf("%d addresses wait to be given again", n)
+	}
+}
+
 // Where pools overlap, against all advice, no address is given twice.
 func TestOverlappingPools(t *testing.T) {
 	l := newLife(t, poolOf("a", "10.0.0.0-10.0.0.1"), poolOf("b", "10.0.0.1-10.0.0.2"))

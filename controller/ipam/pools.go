@@ -43,9 +43,6 @@ func (a *Allocator) recountAll() (renamed []ServiceKey) {
 			renamed = append(renamed, service)
 		}
 	}
-	for _, p := range a.pools {
-		clear(p.held)
-	}
 	for addr := range a.tenants {
 		a.recount(addr)
 	}

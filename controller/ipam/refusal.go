@@ -46,9 +46,7 @@ func (r *Refusal) Error() string {
 	return r.Message
 }
 
-// InvalidAddress refuses a requested address that cannot be read. The field
-// is where the Service asks for it.
-func InvalidAddress(field, text string) *Refusal {
+func invalidAddress(field, text string) *Refusal {
 	return refuse(InvalidRequest, "%s asks for %q, which is not an IP address: write one IPv4 or IPv6 address without spaces or prefix length, or remove it to be given any", field, text)
 }
 

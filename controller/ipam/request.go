@@ -3,6 +3,9 @@ package ipam
 import (
 	"net/netip"
 	"slices"
+	"strings"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // ServiceKey names a Service.
@@ -42,4 +45,17 @@ func (r *Request) accepts(family Family) bool {
 // of an address moves a Service.
 func (r *Request) satisfiedBy(held Allocation) bool {
 	return (r.Pool == "" || r.Pool == held.Pool) && (!r.Address.IsValid() || r.Address == held.Address)
+}
+
+// ReadAddress reads the address that a Service asks for in a field: one plain
+// address, in any spelling. The empty text asks for none.
+func ReadAddress(field, text string) (netip.Addr, *Refusal) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	r, err := v1alpha2.ParseAddress(text)
+	if err != nil || strings.ContainsAny(text, "-/") { // a range, a CIDR
+		return netip.Addr{}, invalidAddress(field, text)
+	}
+	return r.From(), nil
 }
