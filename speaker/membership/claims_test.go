@@ -499,21 +499,6 @@ func TestManyAddressesMoveTogether(t *testing.T) {
 	}
 }
 
-func BenchmarkOwner(b *testing.B) {
-	for _, n := range []int{3, 50, 500} {
-		names := make([]string, n)
-		for i := range names {
-			names[i] = fmt.Sprintf("worker-%03d.example.org", i)
-		}
-		b.Run(fmt.Sprintf("candidates=%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				Owner(vip, names)
-			}
-		})
-	}
-}
-
 // BenchmarkClaims claims 1,000 addresses from 49 other members, who answer.
 func BenchmarkClaims(b *testing.B) {
 	const members, addresses = 50, 1000

@@ -20,6 +20,8 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairway-lb/fairway/speaker/rendezvous"
 )
 
 const (
@@ -84,7 +86,7 @@ func (n *network) setDown(name string, down bool) {
 // await waits until each address is answered by its owner among the nodes.
 func (n *network) await(addrs []netip.Addr, nodes ...string) {
 	n.t.Helper()
-	n.awaitOwners(addrs, func(addr netip.Addr) []string { return []string{Owner(addr, nodes)} })
+	n.awaitOwners(addrs, func(addr netip.Addr) []string { return []string{rendezvous.First(addr, nodes)} })
 }
 
 func (n *network) awaitOwners(addrs []netip.Addr, want func(netip.Addr) []string) {
@@ -182,7 +184,7 @@ func (n *node) plan(addrs []netip.Addr) {
 		}
 		want := map[netip.Addr]string{}
 		for _, addr := range addrs {
-			if Owner(addr, candidates) == n.name {
+			if rendezvous.First(addr, candidates) == n.name {
 				want[addr] = "eth0"
 			}
 		}
@@ -274,7 +276,7 @@ func TestCluster(t *testing.T) {
 			net.partitioned = false
 			net.mu.Unlock()
 
-			victim := Owner(addrs[0], names)
+			victim := rendezvous.First(addrs[0], names)
 			rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == victim })
 			at := addrOf(nodes[victim].Cluster)
 			nodes[victim].crash()

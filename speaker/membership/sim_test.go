@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/fairway-lb/fairway/speaker/rendezvous"
 )
 
 // world is a deterministic cluster: claims of several nodes, a network that
@@ -420,7 +422,7 @@ func (w *world) plan(n *simNode, nonsense float64) {
 	}
 	want := map[netip.Addr]string{}
 	for _, addr := range w.addrs {
-		wanted := Owner(addr, candidates) == n.name
+		wanted := rendezvous.First(addr, candidates) == n.name
 		if w.rng.Float64() < nonsense {
 			wanted = w.rng.IntN(2) == 0
 		}
@@ -498,7 +500,7 @@ func (w *world) settle() {
 				owners = append(owners, n.name)
 			}
 		}
-		if want := []string{Owner(addr, names)}; !slices.Equal(owners, want) {
+		if want := []string{rendezvous.First(addr, names)}; !slices.Equal(owners, want) {
 			w.t.Errorf("%s is answered by %v after everything settled, want %v", addr, owners, want)
 		}
 	}
