@@ -31,7 +31,8 @@ test-pure: ## Run the tests that need no cluster (root for those with packets)
 
 .PHONY: test-cluster
 test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
-	cd test/controlplane && go test -race ./pki/...
+	cd test/controlplane && go vet ./pki ./acceptance && go test -race ./pki
+	cd test/controlplane && FAIRWAY_BIN=$(BIN) go test -count=1 ./acceptance
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 40m ./test/...
 
 .PHONY: bench

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -61,9 +62,14 @@ func main() {
 	flag.BoolVar(&o.ignoreExcludeLabel, "ignore-exclude-label", false, "Announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
+	version := flag.Bool("version", false, "Print the version and exit")
 	logOptions := zap.Options{}
 	logOptions.BindFlags(flag.CommandLine)
 	flag.Parse()
+	if *version {
+		fmt.Println(buildVersion())
+		return
+	}
 	log := zap.New(zap.UseFlagOptions(&logOptions))
 	ctrl.SetLogger(log)
 
@@ -196,7 +202,7 @@ func startCluster(ctx context.Context, mgr manager.Manager, restConfig *rest.Con
 	}
 	advertise, ok := speaker.InternalIP(&node)
 	if !ok {
-		return nil, fmt.Errorf("Node %s has no address of type InternalIP in its status", o.nodeName)
+		return nil, fmt.Errorf("the status of Node %s has no address of type InternalIP, which gossip needs", o.nodeName)
 	}
 	bind := advertise
 	if o.bindAddress != "" {
@@ -227,4 +233,12 @@ func envOr(name, otherwise string) string {
 		return value
 	}
 	return otherwise
+}
+
+// buildVersion is what the Go toolchain recorded of the source.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }

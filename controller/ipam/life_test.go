@@ -35,8 +35,8 @@ func TestAddressSurvivesWhateverHappensToItsPool(t *testing.T) {
 			// The same after a restart, in which only the Service's status
 			// and label remember.
 			restarted := newLife(t)
-			for _, pool := range l.Pools() {
-				restarted.SetPool(l.pools[pool].Pool)
+			for _, pool := range l.pools {
+				restarted.SetPool(pool.Pool)
 			}
 			restarted.Adopt(auto, netip.MustParseAddr("10.0.0.0"), "eip")
 			restarted.assign("10.0.0.0 eip Adopted", auto)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,8 +24,9 @@ import (
 )
 
 // patience is how long a test waits for what takes milliseconds on an idle
-// machine.
-const patience = 30 * time.Second
+// machine. It is longer than client-go may pause (60 s) before it watches again
+// after the API server was away.
+const patience = 90 * time.Second
 
 // cluster is a lab with Fairway in it.
 type cluster struct {
@@ -347,13 +347,6 @@ func (c *cluster) untouched(namespace, name string) {
 	if events := c.events("Service", namespace, name); len(events) > 0 {
 		c.t.Errorf("Service %s/%s has events %q", namespace, name, events)
 	}
-}
-
-// exists tells whether a Service is still there.
-func (c *cluster) exists(namespace, name string) bool {
-	var svc metav1.PartialObjectMetadata
-	svc.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
-	return c.api.Get(context.WithoutCancel(c.t.Context()), client.ObjectKey{Namespace: namespace, Name: name}, &svc) == nil
 }
 
 // contextWithTimeout is the test's context, bounded by patience.
