@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := $(CURDIR)/bin
 # The tests run the programs with the race detector in them.
 RACE := $(BIN)/race
-PURE := ./api/... ./controller/... ./dataplane/... ./speaker/... ./cmd/...
+PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./speaker/...
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ test-pure: ## Run the tests that need no cluster (root for those with packets)
 
 .PHONY: test-cluster
 test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
-	cd test/controlplane && go vet ./pki ./acceptance && go test -race ./pki
+	cd test/controlplane && go test -race ./pki
 	cd test/controlplane && FAIRWAY_BIN=$(BIN) go test -count=1 ./acceptance
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 40m ./test/...
 
@@ -43,8 +43,9 @@ bench: ## Run the benchmarks
 lint: ## Check formatting, go vet, staticcheck and the modules
 	@unformatted=$$(gofmt -l api cmd controller dataplane speaker test); \
 		if [[ -n $$unformatted ]]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	go vet ./...
-	go tool staticcheck ./...
+	@test/progress.sh "go vet" go vet ./...
+	@test/progress.sh "staticcheck" go tool staticcheck ./...
+	@cd test/controlplane && go vet ./pki ./acceptance && go tool -modfile=../../go.mod staticcheck ./pki ./acceptance
 	go mod verify >/dev/null
 
 .PHONY: generate
@@ -62,16 +63,18 @@ check-generated: ## Fail if `make generate` would change a file
 
 .PHONY: build
 build: ## Build controller, speaker and the demo into bin/
-	@CGO_ENABLED=0 go build -trimpath -o $(BIN)/fairway-controller ./cmd/controller
-	@CGO_ENABLED=0 go build -trimpath -o $(BIN)/fairway-speaker ./cmd/speaker
-	@CGO_ENABLED=0 go build -trimpath -o $(BIN)/lab-pod ./test/lab/podserver
-	@CGO_ENABLED=0 go build -trimpath -o $(BIN)/demo ./test/demo
+	@test/progress.sh "building Fairway (a few minutes with an empty build cache)" $(MAKE) binaries OUT=$(BIN) CGO_ENABLED=0 BUILD='go build -trimpath'
 
 .PHONY: build-race
-build-race:
-	go build -race -o $(RACE)/fairway-controller ./cmd/controller
-	go build -race -o $(RACE)/fairway-speaker ./cmd/speaker
-	CGO_ENABLED=0 go build -o $(RACE)/lab-pod ./test/lab/podserver
+build-race: ## Build controller and speaker with the race detector into bin/race/
+	@test/progress.sh "building Fairway with the race detector" $(MAKE) binaries OUT=$(RACE) BUILD='go build -race'
+
+.PHONY: binaries
+binaries: ## What build and build-race run: the command BUILD for each program, into OUT
+	@$(BUILD) -o $(OUT)/fairway-controller ./cmd/controller
+	@$(BUILD) -o $(OUT)/fairway-speaker ./cmd/speaker
+	@$(BUILD) -o $(OUT)/lab-pod ./test/lab/podserver
+	@$(BUILD) -o $(OUT)/demo ./test/demo
 
 .PHONY: kubernetes
 kubernetes: ## Build the upstream control plane, kube-proxy and kubectl into bin/ (once; minutes)

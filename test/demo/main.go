@@ -58,6 +58,9 @@ func fail(err error) {
 // run makes the lab, shows everything in it, and removes it.
 func run(ctx context.Context, keep bool) (err error) {
 	began := time.Now()
+	if err := notKept(); err != nil {
+		return err
+	}
 	d := &demo{ctx: ctx, speakers: map[string]*lab.Process{}}
 	d.title("Three nodes on a switch, a client beside them, a real API server")
 	d.Lab, err = lab.New(ctx, lab.Options{Name: labName, Nodes: 3, BinDir: os.Getenv("FAIRWAY_BIN"), Log: func(format string, args ...any) {
@@ -74,7 +77,7 @@ func run(ctx context.Context, keep bool) (err error) {
 			fmt.Printf("\nEverything is removed. %.0f s in all.\n", time.Since(began).Seconds())
 		}
 	}()
-	for _, step := range []func() error{d.start, d.walkthrough, d.curls, d.failover} {
+	for _, step := range []func() error{d.start, d.walkthrough, d.owner, d.curls, d.failover} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -84,6 +87,20 @@ func run(ctx context.Context, keep bool) (err error) {
 			return fmt.Errorf("keeping the lab: %w", err)
 		}
 		d.usage()
+	}
+	return nil
+}
+
+// notKept returns an error if an earlier demo was kept.
+func notKept() error {
+	labs, err := lab.List()
+	if err != nil {
+		return fmt.Errorf("listing labs: %w", err)
+	}
+	for _, l := range labs {
+		if l.Name == labName && l.Kept {
+			return fmt.Errorf("an earlier demo was left running: remove it with make demo-down")
+		}
 	}
 	return nil
 }
@@ -148,19 +165,26 @@ func (d *demo) walkthrough() error {
 	if err := d.show("get", "eip"); err != nil {
 		return err
 	}
-	if err := d.show("get", "svc", "svc-lb", "-n", "dev"); err != nil {
+	return d.show("get", "svc", "svc-lb", "-n", "dev")
+}
+
+// owner shows who answers for the address.
+func (d *demo) owner() error {
+	d.title("Who answers for the address")
+	owner, err := d.waitForOwner("")
+	if err != nil {
 		return err
 	}
-	return nil
+	fmt.Printf("   %s answers ARP for %s; its MAC is %s\n", owner, address, d.Node(owner).MAC())
+	if _, err := d.Get(d.ctx, "http://"+address+"/"); err != nil {
+		return err
+	}
+	return d.neighbour()
 }
 
 // curls asks the Service nine times from outside the cluster.
 func (d *demo) curls() error {
 	d.title("Nine requests from the client outside the cluster")
-	owner, err := d.waitForOwner("")
-	if err != nil {
-		return err
-	}
 	for i := range 9 {
 		body, err := d.Get(d.ctx, "http://"+address+"/")
 		if err != nil {
@@ -169,9 +193,7 @@ func (d *demo) curls() error {
 		pod, client, _ := strings.Cut(body, " ")
 		fmt.Printf("   %d  %s answered; it saw the client as %s\n", i+1, pod, client)
 	}
-	d.title("Who answers for the address")
-	fmt.Printf("   %s answers ARP for %s; its MAC is %s\n", owner, address, d.Node(owner).MAC())
-	return d.neighbour()
+	return nil
 }
 
 // failover kills the owner's speaker and measures how long nobody answers.
