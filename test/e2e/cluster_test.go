@@ -88,6 +88,19 @@ func newFairway(t *testing.T, nodes int) *cluster {
 	return c
 }
 
+// newServed is newFairway with three nodes, a ready pod on each, and the
+// Service of config/samples/layer2.yaml, which the client reaches.
+func newServed(t *testing.T) *cluster {
+	t.Helper()
+	c := newFairway(t, 3)
+	c.kubectl("create", "namespace", "dev")
+	c.pods("dev", "nginx", "n1", "n2", "n3")
+	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
+	c.hasIP("dev", "svc-lb", "192.168.93.231")
+	c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
+	return c
+}
+
 func (c *cluster) close() {
 	if c.t.Failed() {
 		var logs bytes.Buffer

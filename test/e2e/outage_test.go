@@ -14,12 +14,7 @@ const apiOutage = 30 * time.Second
 // the failover, and pods are reached. When the API server is back, new
 // Services get addresses again.
 func TestAPIServerStopped(t *testing.T) {
-	c := newFairway(t, 3)
-	c.kubectl("create", "namespace", "dev")
-	c.pods("dev", "nginx", "n1", "n2", "n3")
-	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
-	c.hasIP("dev", "svc-lb", "192.168.93.231")
-	c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
+	c := newServed(t)
 	owner := c.ownerOf("192.168.93.231")
 	prober, err := c.Probe(netip.MustParseAddr("192.168.93.231"), probeInterval)
 	if err != nil {

@@ -10,12 +10,7 @@ import (
 // TestWalkthrough is what a user of OpenELB does on the first day, in order,
 // in one cluster.
 func TestWalkthrough(t *testing.T) {
-	c := newFairway(t, 3)
-	c.kubectl("create", "namespace", "dev")
-	c.pods("dev", "nginx", "n1", "n2", "n3")
-	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
-	c.hasIP("dev", "svc-lb", "192.168.93.231")
-
+	c := newServed(t)
 	c.run("kubectl get eip shows the pool", func(t *testing.T) {
 		c.eventually("kubectl get eip", func() string {
 			lines := strings.Split(c.kubectl("get", "eip"), "\n")
@@ -41,6 +36,19 @@ func TestWalkthrough(t *testing.T) {
 	})
 	c.run("the client reaches all three pods", func(t *testing.T) {
 		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
+	})
+	c.run("speakers and controller say how they are", func(t *testing.T) {
+		for url, text := range map[string]string{
+			"http://192.168.93.11:50053/metrics": "fairway_membership_members 3",
+			"http://192.168.93.12:50053/metrics": "fairway_layer2_announced_addresses",
+			"http://192.168.93.13:50055/readyz":  "ok",
+			"http://192.168.93.10:50052/metrics": `fairway_ipam_pool_addresses_in_use{pool="eip-pool"} 1`,
+			"http://192.168.93.10:50054/healthz": "ok",
+		} {
+			if body, err := c.Get(t.Context(), url); err != nil || !strings.Contains(body, text) {
+				t.Errorf("%s: %v, want %q in\n%s", url, err, text, body)
+			}
+		}
 	})
 	c.run("nine curls are all answered", func(t *testing.T) {
 		for i := range 9 {
