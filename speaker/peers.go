@@ -30,7 +30,7 @@ type Peers struct {
 // Join contacts the speakers of all other Nodes once.
 func (p *Peers) Join(ctx context.Context) error {
 	var nodes corev1.NodeList
-	if err := p.Reader.List(ctx, &nodes); err != nil {
+	if err := p.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing Nodes: %w", err)
 	}
 	var peers []netip.AddrPort

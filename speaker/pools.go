@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -14,11 +15,12 @@ import (
 // pool is an Eip and whether this node can announce its addresses by layer 2.
 type pool struct {
 	plan.Pool
-	// link is the name of the interface that the Eip chooses on this node.
+	uid types.UID
+	// link is the name of the interface that a layer2 Eip chooses on this node,
+	// "" if that cannot announce the pool.
 	link string
 	// refusal says why this node cannot announce a layer2 pool, "" if it can.
 	refusal string
-	object  *v1alpha2.Eip
 }
 
 func (s *Speaker) readPools(ctx context.Context) (map[string]pool, error) {
@@ -29,9 +31,9 @@ func (s *Speaker) readPools(ctx context.Context) (map[string]pool, error) {
 	pools := make(map[string]pool, len(list.Items))
 	for i := range list.Items {
 		eip := &list.Items[i]
-		p := pool{Pool: plan.Pool{Name: eip.Name, Protocol: eip.Spec.Protocol}, object: eip}
+		p := pool{Pool: plan.Pool{Name: eip.Name, Protocol: eip.Spec.Protocol}, uid: eip.UID}
 		if eip.Spec.Protocol == v1alpha2.ProtocolLayer2 {
-			p.link, p.refusal = chooseLink(eip.Spec)
+			p.link, p.refusal = s.chooseLink(eip.Spec)
 		}
 		pools[eip.Name] = p
 	}

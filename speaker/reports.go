@@ -2,7 +2,9 @@ package speaker
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,21 +26,30 @@ const (
 // flap.
 const reportDelay = 5 * time.Second
 
+// maxNote is the API server's limit on the text of an event, in bytes.
+const maxNote = 1024
+
 // reports writes an event for each change that an operator would ask about,
 // once in the cluster and once for each cause: who announces an address, why
 // no one does, why a node cannot announce a pool.
 type reports struct {
 	node      string
 	recorder  events.EventRecorder
-	announced map[netip.Addr]bool
-	refusals  map[string]string // by Eip
-	unowned   map[unowned]*cause
+	announced map[announcement]string // -> link
+	refusals  map[string]refusal      // by Eip
+	unowned   map[subject]map[netip.Addr]*cause
 }
 
-// unowned is an address of a Service that no node announces.
-type unowned struct {
-	service types.NamespacedName
-	addr    netip.Addr
+// announcement is an address of a Service that this node answers for.
+type announcement struct {
+	subject
+	addr netip.Addr
+}
+
+// refusal is why this node cannot announce an Eip.
+type refusal struct {
+	uid  types.UID
+	text string
 }
 
 // cause is why, since when, and whether that was reported.
@@ -52,27 +63,28 @@ func newReports(node string, recorder events.EventRecorder) reports {
 	return reports{
 		node:      node,
 		recorder:  recorder,
-		announced: map[netip.Addr]bool{},
-		refusals:  map[string]string{},
-		unowned:   map[unowned]*cause{},
+		announced: map[announcement]string{},
+		refusals:  map[string]refusal{},
+		unowned:   map[subject]map[netip.Addr]*cause{},
 	}
 }
 
-// held reports the addresses that this node began to answer for.
+// held reports the addresses that this node began to answer for, to each
+// Service that has them.
 func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
-	for addr := range r.announced {
-		if _, ok := addresses[addr]; !ok {
-			delete(r.announced, addr)
+	for a := range r.announced {
+		_, held := addresses[a.addr]
+		if _, ours := owned[a.addr][a.subject]; !held || !ours {
+			delete(r.announced, a)
 		}
 	}
 	for addr, link := range addresses {
-		if r.announced[addr] {
-			continue
-		}
-		for name := range owned[addr] {
-			r.announced[addr] = true
-			r.event(serviceReference(name), corev1.EventTypeNormal, eventSetBalancer,
-				"node %s announces %s on %s", r.node, addr, link)
+		for svc := range owned[addr] {
+			if a := (announcement{svc, addr}); r.announced[a] != link {
+				r.announced[a] = link
+				r.event(svc.reference(), corev1.EventTypeNormal, eventSetBalancer,
+					"node %s announces %s on %s", r.node, addr, link)
+			}
 		}
 	}
 }
@@ -81,18 +93,18 @@ func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
 // and those that it can announce again.
 func (r *reports) pools(pools map[string]pool) {
 	for name, p := range pools {
-		old := r.refusals[name]
-		if p.refusal == old {
-			continue
-		}
-		eip := &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: name, UID: p.object.UID}
-		if p.refusal == "" {
+		old, now := r.refusals[name], refusal{p.uid, p.refusal}
+		eip := &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: name, UID: p.uid}
+		switch {
+		case p.refusal != "" && now != old:
+			r.refusals[name] = now
+			r.event(eip, corev1.EventTypeWarning, eventConfigSpeakerFailed, "node %s cannot announce the Eip's addresses: %s", r.node, p.refusal)
+		case p.refusal == "" && old.text != "":
 			delete(r.refusals, name)
-			r.event(eip, corev1.EventTypeNormal, eventConfigSpeaker, "node %s can announce the Eip's addresses again", r.node)
-			continue
+			if p.link != "" && p.uid == old.uid { // else it is of another protocol now, or another Eip
+				r.event(eip, corev1.EventTypeNormal, eventConfigSpeaker, "node %s can announce the Eip's addresses again", r.node)
+			}
 		}
-		r.refusals[name] = p.refusal
-		r.event(eip, corev1.EventTypeWarning, eventConfigSpeakerFailed, "node %s cannot announce the Eip's addresses: %s", r.node, p.refusal)
 	}
 	for name := range r.refusals {
 		if _, ok := pools[name]; !ok {
@@ -102,24 +114,22 @@ func (r *reports) pools(pools map[string]pool) {
 }
 
 // decided notes which addresses of a Service have no owner.
-func (r *reports) decided(name types.NamespacedName, decisions []decided, now time.Time) {
-	missing := map[netip.Addr]string{}
+func (r *reports) decided(svc subject, decisions []decided, now time.Time) {
+	before := r.unowned[svc]
+	delete(r.unowned, svc)
 	for _, d := range decisions {
 		// Other protocols than layer 2 have no owner and need none.
-		if d.Owner == "" && d.Reason != plan.ReasonNotLayer2 {
-			missing[d.Addr] = d.Explain()
+		if d.Owner != "" || d.Reason == plan.ReasonNotLayer2 {
+			continue
 		}
-	}
-	for key := range r.unowned {
-		if key.service == name && missing[key.addr] == "" {
-			delete(r.unowned, key)
+		if r.unowned[svc] == nil {
+			r.unowned[svc] = map[netip.Addr]*cause{}
 		}
-	}
-	for addr, text := range missing {
-		key := unowned{name, addr}
-		if c := r.unowned[key]; c == nil || c.text != text {
-			r.unowned[key] = &cause{text: text, since: now}
+		c := before[d.Addr]
+		if text := d.Explain(); c == nil || c.text != text {
+			c = &cause{text: text, since: now}
 		}
+		r.unowned[svc][d.Addr] = c
 	}
 }
 
@@ -128,28 +138,45 @@ func (r *reports) decided(name types.NamespacedName, decisions []decided, now ti
 // wants to be called again, 0 for never.
 func (r *reports) write(view plan.View, now time.Time) time.Duration {
 	var next time.Duration
-	for key, c := range r.unowned {
-		if c.reported {
-			continue
-		}
-		if wait := reportDelay - now.Sub(c.since); wait > 0 {
-			if next == 0 || wait < next {
-				next = wait
+	for svc, causes := range r.unowned {
+		for addr, c := range causes {
+			if c.reported {
+				continue
 			}
-			continue
-		}
-		c.reported = true
-		if view.Reporter(key.addr) == r.node {
-			r.event(serviceReference(key.service), corev1.EventTypeWarning, eventSetBalancer, "%s is not announced: %s", key.addr, c.text)
+			if wait := reportDelay - now.Sub(c.since); wait > 0 {
+				if next == 0 || wait < next {
+					next = wait
+				}
+				continue
+			}
+			c.reported = true
+			if view.Reporter(addr) == r.node {
+				r.event(svc.reference(), corev1.EventTypeWarning, eventSetBalancer, "%s is not announced: %s", addr, c.text)
+			}
 		}
 	}
 	return next
 }
 
+// event writes an event. For client-go, events on an object are repetitions of
+// one, whose text it keeps, if their reason and action are the same, whatever
+// they say. So the action stands for the text.
 func (r *reports) event(object *corev1.ObjectReference, eventType, reason, format string, args ...any) {
-	r.recorder.Eventf(object, nil, eventType, reason, "Announce", "%s", fmt.Sprintf(format, args...))
+	note := clip(fmt.Sprintf(format, args...))
+	digest := fnv.New32a()
+	_, _ = digest.Write([]byte(note)) // never fails
+	r.recorder.Eventf(object, nil, eventType, reason, fmt.Sprintf("Announce-%08x", digest.Sum32()), "%s", note)
 }
 
-func serviceReference(name types.NamespacedName) *corev1.ObjectReference {
-	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: name.Namespace, Name: name.Name}
+// clip shortens a text to what an event may carry.
+func clip(note string) string {
+	if len(note) <= maxNote {
+		return note
+	}
+	const ellipsis = "..."
+	return strings.ToValidUTF8(note[:maxNote-len(ellipsis)], "") + ellipsis
+}
+
+func (s subject) reference() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name, UID: s.uid}
 }

@@ -13,15 +13,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
 // recorder collects events as "Kind name: Type Reason note".
-type recorder struct{ events []string }
+type recorder struct {
+	events, actions []string
+	uids            []types.UID
+}
 
-func (r *recorder) Eventf(object, _ runtime.Object, eventType, reason, _, note string, args ...any) {
+func (r *recorder) Eventf(object, _ runtime.Object, eventType, reason, action, note string, args ...any) {
 	reference := object.(*corev1.ObjectReference)
+	r.actions, r.uids = append(r.actions, action), append(r.uids, reference.UID)
 	r.events = append(r.events, fmt.Sprintf("%s %s: %s %s %s", reference.Kind, reference.Name, eventType, reason, fmt.Sprintf(note, args...)))
 }
 
@@ -33,7 +36,7 @@ func (r *recorder) take() []string {
 }
 
 var (
-	svc  = types.NamespacedName{Namespace: "dev", Name: "svc-lb"}
+	svc  = subject{types.NamespacedName{Namespace: "dev", Name: "svc-lb"}, "uid-1"}
 	addr = netip.MustParseAddr("192.168.93.231")
 	t0   = time.Unix(1_000_000, 0)
 	self = plan.View{Members: []plan.Member{{Name: "n1"}}}
@@ -99,49 +102,92 @@ func TestOneNodeOfManyReports(t *testing.T) {
 func TestReportsHeldAddresses(t *testing.T) {
 	rec := &recorder{}
 	r := newReports("n1", rec)
-	plan := owned{addr: {svc: "eth33"}}
+	recreated, other := svc, svc
+	recreated.uid, other.Name = "uid-2", "other"
+	on := func(link string) map[netip.Addr]string { return map[netip.Addr]string{addr: link} }
 	for _, step := range []struct {
 		name  string
 		held  map[netip.Addr]string
+		plan  owned
 		event string
 	}{
-		{"none yet", nil, ""},
-		{"granted", map[netip.Addr]string{addr: "eth33"}, "Service svc-lb: Normal SetBalancer node n1 announces 192.168.93.231 on eth33"},
-		{"the same", map[netip.Addr]string{addr: "eth33"}, ""},
-		{"lost", nil, ""},
-		{"granted again", map[netip.Addr]string{addr: "eth33"}, "announces 192.168.93.231"},
+		{"none yet", nil, owned{addr: {svc: "eth33"}}, ""},
+		{"granted", on("eth33"), owned{addr: {svc: "eth33"}}, "Service svc-lb: Normal SetBalancer node n1 announces 192.168.93.231 on eth33"},
+		{"the same", on("eth33"), owned{addr: {svc: "eth33"}}, ""},
+		{"lost", nil, owned{addr: {svc: "eth33"}}, ""},
+		{"granted again", on("eth33"), owned{addr: {svc: "eth33"}}, "announces 192.168.93.231"},
+		{"shared with another Service", on("eth33"), owned{addr: {svc: "eth33", other: "eth33"}}, "Service other: Normal SetBalancer node n1 announces"},
+		{"to be moved to another link", on("eth33"), owned{addr: {svc: "eth1"}}, ""},
+		{"moved", on("eth1"), owned{addr: {svc: "eth1"}}, "Service svc-lb: Normal SetBalancer node n1 announces 192.168.93.231 on eth1"},
+		{"the Service was deleted and made again", on("eth1"), owned{addr: {recreated: "eth1"}}, "Service svc-lb"},
+		{"it has no address any more", on("eth1"), nil, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			r.held(step.held, plan)
+			r.held(step.held, step.plan)
 			expectEvent(t, rec, step.event)
 		})
+	}
+	if len(r.announced) != 0 {
+		t.Errorf("remembers %v", r.announced)
 	}
 }
 
 func TestReportsPools(t *testing.T) {
 	rec := &recorder{}
 	r := newReports("n1", rec)
-	with := func(refusal string) map[string]pool {
-		return map[string]pool{"eip-pool": {object: &v1alpha2.Eip{}, refusal: refusal}}
+	with := func(uid types.UID, refusal string) map[string]pool {
+		p := pool{uid: uid, refusal: refusal}
+		if refusal == "" {
+			p.link = "eth33"
+		}
+		return map[string]pool{"eip-pool": p}
 	}
+	bgp := map[string]pool{"eip-pool": {uid: "3"}}
 	for _, step := range []struct {
 		name  string
 		pools map[string]pool
 		event string
 	}{
-		{"can serve", with(""), ""},
-		{"cannot", with("eth33 is down"), "Eip eip-pool: Warning ConfigSpeakerFailed node n1 cannot announce the Eip's addresses: eth33 is down"},
-		{"the same", with("eth33 is down"), ""},
-		{"for another reason", with("no link eth33"), "no link eth33"},
-		{"can again", with(""), "Normal ConfigSpeaker node n1 can announce"},
-		{"cannot", with("eth33 is down"), "eth33 is down"},
+		{"can serve", with("1", ""), ""},
+		{"cannot", with("1", "eth33 is down"), "Eip eip-pool: Warning ConfigSpeakerFailed node n1 cannot announce the Eip's addresses: eth33 is down"},
+		{"the same", with("1", "eth33 is down"), ""},
+		{"for another reason", with("1", "no link eth33"), "no link eth33"},
+		{"can again", with("1", ""), "Normal ConfigSpeaker node n1 can announce"},
+		{"cannot", with("1", "eth33 is down"), "eth33 is down"},
 		{"the Eip is gone", nil, ""},
-		{"an Eip of that name again", with(""), ""},
+		{"an Eip of that name again", with("2", ""), ""},
+		{"cannot", with("2", "eth33 is down"), "eth33 is down"},
+		{"deleted and made again, seen as one change", with("3", "eth33 is down"), "eth33 is down"},
+		{"of a protocol without a link", bgp, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			r.pools(step.pools)
 			expectEvent(t, rec, step.event)
 		})
+	}
+}
+
+// kubectl describe finds the events of an object by its UID, and client-go
+// drops the text of an event that has another's object, reason and action.
+func TestEventsAreShown(t *testing.T) {
+	rec := &recorder{}
+	r := newReports("n1", rec)
+	second := netip.MustParseAddr("fd93::231")
+	r.held(map[netip.Addr]string{addr: "eth33", second: "eth33"}, owned{addr: {svc: "eth33"}, second: {svc: "eth33"}})
+	if len(rec.uids) != 2 || rec.uids[0] != svc.uid || rec.uids[1] != svc.uid {
+		t.Errorf("the events' objects have the UIDs %q, want twice %q", rec.uids, svc.uid)
+	}
+	if len(rec.actions) != 2 || rec.actions[0] == rec.actions[1] {
+		t.Errorf("actions %q, want two different ones", rec.actions)
+	}
+}
+
+func TestLongEventIsClipped(t *testing.T) {
+	rec := &recorder{}
+	r := newReports("n1", rec)
+	r.pools(map[string]pool{"eip-pool": {refusal: strings.Repeat("many subnets ", 100)}})
+	if events := rec.take(); len(events) != 1 || len(events[0]) > maxNote+100 || !strings.HasSuffix(events[0], "...") {
+		t.Errorf("%d events: %q", len(events), events)
 	}
 }
 

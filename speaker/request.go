@@ -15,8 +15,11 @@ type requestKind int
 const (
 	// oneService: the Service or its EndpointSlices changed.
 	oneService requestKind = iota
-	// everything: nodes, pools, members or this node's links changed.
+	// everything: nodes, pools or members changed.
 	everything
+	// nodeLinks: this node's links, addresses or routes changed. Few of their
+	// changes matter.
+	nodeLinks
 	// heldAddresses: the addresses that this node really holds changed.
 	heldAddresses
 )

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -31,11 +32,15 @@ func IndexEndpointSlices(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
+// linksPause is how soon a second look at this node's links follows the first:
+// a node on which pods start, or to which routes are being told, signals
+// without end.
+const linksPause = 100 * time.Millisecond
+
 // Setup has the manager call the speaker's Reconcile, by one worker, for
 // whatever its decisions rest on: Services, EndpointSlices, Nodes, Eips, and
-// signals of the channels, which say that the members or this node's links
-// changed.
-func (s *Speaker) Setup(mgr manager.Manager, signals ...<-chan struct{}) error {
+// signals that the members or this node's links changed.
+func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) error {
 	c, err := controller.NewTyped("speaker", mgr, controller.TypedOptions[request]{
 		Reconciler:              s,
 		MaxConcurrentReconciles: 1, // the worker owns the speaker's state
@@ -64,12 +69,8 @@ func (s *Speaker) Setup(mgr manager.Manager, signals ...<-chan struct{}) error {
 		}),
 		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.Eip{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedGenerationChangedPredicate[client.Object]{}),
 		source.TypedChannel(s.Held.changed, passOn()),
-	}
-	for _, signal := range signals {
-		sources = append(sources, source.TypedFunc[request](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
-			go enqueueOn(ctx, signal, queue)
-			return nil
-		}))
+		onSignal(members, request{kind: everything}, 0),
+		onSignal(links, request{kind: nodeLinks}, linksPause),
 	}
 	for _, src := range sources {
 		if err := c.Watch(src); err != nil {
@@ -92,16 +93,31 @@ func passOn() handler.TypedEventHandler[request, request] {
 	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, r request) []request { return []request{r} })
 }
 
-func enqueueOn(ctx context.Context, signal <-chan struct{}, queue workqueue.TypedRateLimitingInterface[request]) {
+// onSignal enqueues a request for each signal, but not more often than once in
+// a pause: the signals that come meanwhile are one, after it.
+func onSignal(signals <-chan struct{}, r request, pause time.Duration) source.TypedSource[request] {
+	return source.TypedFunc[request](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
+		go forward(ctx, signals, pause, func() { queue.Add(r) })
+		return nil
+	})
+}
+
+// forward calls f for signals until they end or ctx is done.
+func forward(ctx context.Context, signals <-chan struct{}, pause time.Duration, f func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case _, ok := <-signal:
+		case _, ok := <-signals:
 			if !ok {
 				return
 			}
-			queue.Add(request{kind: everything})
+			f()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
 		}
 	}
 }

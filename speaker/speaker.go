@@ -6,13 +6,13 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/speaker/membership"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
@@ -40,7 +41,6 @@ type Config struct {
 	Held *Held
 	// Events are written to the API server in the background.
 	Events events.EventRecorder
-	Log    logr.Logger
 }
 
 // Members is what the speaker needs of membership.Cluster.
@@ -54,17 +54,28 @@ type Members interface {
 // state belongs to the one worker that calls Reconcile.
 type Speaker struct {
 	Config
+	chooseLink func(v1alpha2.EipSpec) (name, refusal string)
 
 	view     plan.View
 	pools    map[string]pool // nil until the first look at everything
-	services map[types.NamespacedName][]decided
+	services map[types.NamespacedName]planned
+	behind   bool // the last look at everything ended in an error
 	owned    owned
 	reports  reports
 }
 
-// owned are the addresses that the plan gives to this node, with the Services
-// that have them: more than one where an address is shared.
-type owned map[netip.Addr]map[types.NamespacedName]string
+// subject is a Service as an event names it. Without the UID kubectl describe
+// does not show the event.
+type subject struct {
+	types.NamespacedName
+	uid types.UID
+}
+
+// planned is a Service and what the plan says of its addresses.
+type planned struct {
+	subject
+	addresses []decided
+}
 
 // decided is one address of a Service and what the plan says of it.
 type decided struct {
@@ -72,43 +83,57 @@ type decided struct {
 	plan.Decision
 }
 
+// owned are the addresses that the plan gives to this node, with the Services
+// that have them, more than one where an address is shared, and the link that
+// each is to be announced on.
+type owned map[netip.Addr]map[subject]string
+
 // New returns a Speaker that claims nothing yet.
 func New(config Config) *Speaker {
 	return &Speaker{
-		Config:   config,
-		services: map[types.NamespacedName][]decided{},
-		owned:    owned{},
-		reports:  newReports(config.NodeName, config.Events),
+		Config:     config,
+		chooseLink: chooseLink,
+		services:   map[types.NamespacedName]planned{},
+		owned:      owned{},
+		reports:    newReports(config.NodeName, config.Events),
 	}
 }
 
 // Reconcile brings the claims up to date with what the request names.
 func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, error) {
-	if r.kind == heldAddresses {
+	stale := []types.NamespacedName{r.service}
+	switch r.kind {
+	case heldAddresses:
 		s.reports.held(s.Held.Addresses(), s.owned)
 		return reconcile.Result{}, nil
+	case nodeLinks:
+		// Every pod that starts or ends changes a link and a route.
+		if same, err := s.poolsAreSame(ctx); err != nil || same && !s.behind {
+			return reconcile.Result{}, err
+		}
 	}
-	stale := []types.NamespacedName{r.service}
-	if r.kind == everything {
+	all := r.kind != oneService
+	if all {
 		stale = slices.Collect(maps.Keys(s.services))
 	}
-	if r.kind == everything || s.pools == nil {
+	if all || s.pools == nil {
+		s.behind = s.behind || all
 		if err := s.refresh(ctx); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
-	changed := false
-	for _, name := range stale {
-		c, err := s.decide(ctx, name)
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		changed = changed || c
+	if err := s.decideAll(ctx, stale); err != nil {
+		return reconcile.Result{}, err
 	}
-	if changed {
-		s.Members.Want(s.owned.links())
-	}
+	s.behind = s.behind && !all
 	return reconcile.Result{RequeueAfter: s.reports.write(s.view, time.Now())}, nil
+}
+
+// poolsAreSame tells whether this node can announce the same pools on the same
+// links as at the last look.
+func (s *Speaker) poolsAreSame(ctx context.Context) (bool, error) {
+	pools, err := s.readPools(ctx)
+	return maps.Equal(pools, s.pools), err
 }
 
 // refresh renews what all decisions rest on: nodes, pools, members.
@@ -131,10 +156,29 @@ func (s *Speaker) refresh(ctx context.Context) error {
 	return nil
 }
 
+// decideAll renews the decisions for some Services' addresses and claims what
+// follows from them. A Service that cannot be read does not hold up the others.
+func (s *Speaker) decideAll(ctx context.Context, names []types.NamespacedName) error {
+	changed := false
+	var errs []error
+	for _, name := range names {
+		c, err := s.decide(ctx, name)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		changed = changed || c
+	}
+	if changed {
+		s.Members.Want(s.owned.links())
+		s.reports.held(s.Held.Addresses(), s.owned)
+	}
+	return errors.Join(errs...)
+}
+
 // decide renews the decisions for one Service's addresses. It tells whether
 // what this node owns changed.
 func (s *Speaker) decide(ctx context.Context, name types.NamespacedName) (changed bool, err error) {
-	addresses, err := s.addresses(ctx, name)
+	now, addresses, err := s.addresses(ctx, name)
 	if err != nil {
 		return false, err
 	}
@@ -142,58 +186,64 @@ func (s *Speaker) decide(ctx context.Context, name types.NamespacedName) (change
 	links := make(map[netip.Addr]string, len(addresses))
 	for i, address := range addresses {
 		decisions[i] = decided{address, s.view.Layer2(address)}
-		if decisions[i].Owner == s.NodeName {
-			links[address.Addr] = s.pools[address.Pool.Name].link
+		// What this node's links allow is known here a little earlier than
+		// among the members, this one included.
+		if link := s.pools[address.Pool.Name].link; link != "" && decisions[i].Owner == s.NodeName {
+			links[address.Addr] = link
 		}
 	}
-	for _, old := range s.services[name] {
-		if _, still := links[old.Addr]; !still {
-			changed = s.owned.remove(old.Addr, name) || changed
+	before := s.services[name]
+	for _, old := range before.addresses {
+		if _, still := links[old.Addr]; !still || before.subject != now {
+			changed = s.owned.remove(old.Addr, before.subject) || changed
 		}
 	}
 	for addr, link := range links {
-		changed = s.owned.add(addr, name, link) || changed
+		changed = s.owned.add(addr, now, link) || changed
 	}
+	if before.subject != now {
+		s.reports.decided(before.subject, nil, time.Now())
+	}
+	s.reports.decided(now, decisions, time.Now())
 	if len(decisions) == 0 {
 		delete(s.services, name)
 	} else {
-		s.services[name] = decisions
+		s.services[name] = planned{now, decisions}
 	}
-	s.reports.decided(name, decisions, time.Now())
 	return changed, nil
 }
 
 // addresses returns the addresses of a Service that Fairway gave it, none for
 // a Service that is gone, going or not ours.
-func (s *Speaker) addresses(ctx context.Context, name types.NamespacedName) ([]plan.Address, error) {
+func (s *Speaker) addresses(ctx context.Context, name types.NamespacedName) (subject, []plan.Address, error) {
 	var svc corev1.Service
 	if err := s.Reader.Get(ctx, name, &svc); apierrors.IsNotFound(err) {
-		return nil, nil
+		return subject{}, nil, nil
 	} else if err != nil {
-		return nil, fmt.Errorf("reading Service %s: %w", name, err)
+		return subject{}, nil, fmt.Errorf("reading Service %s: %w", name, err)
 	}
 	if !holdsAddress(&svc) || !svc.DeletionTimestamp.IsZero() {
-		return nil, nil
+		return subject{}, nil, nil
 	}
 	endpointSlices, err := s.endpointSlices(ctx, name)
 	if err != nil {
-		return nil, err
+		return subject{}, nil, err
 	}
-	return addressesOf(&svc, endpointSlices, s.pools), nil
+	return subject{name, svc.UID}, addressesOf(&svc, endpointSlices, s.pools), nil
 }
 
-func (o owned) add(addr netip.Addr, svc types.NamespacedName, link string) (changed bool) {
+func (o owned) add(addr netip.Addr, svc subject, link string) (changed bool) {
 	if old, ok := o[addr][svc]; ok && old == link {
 		return false
 	}
 	if o[addr] == nil {
-		o[addr] = map[types.NamespacedName]string{}
+		o[addr] = map[subject]string{}
 	}
 	o[addr][svc] = link
 	return true
 }
 
-func (o owned) remove(addr netip.Addr, svc types.NamespacedName) (changed bool) {
+func (o owned) remove(addr netip.Addr, svc subject) (changed bool) {
 	if _, ok := o[addr][svc]; !ok {
 		return false
 	}
@@ -219,7 +269,7 @@ func (o owned) links() map[netip.Addr]string {
 func served(pools map[string]pool) []string {
 	var names []string
 	for name, p := range pools {
-		if p.refusal == "" && p.link != "" {
+		if p.link != "" {
 			names = append(names, name)
 		}
 	}

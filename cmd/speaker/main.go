@@ -105,6 +105,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	responder.Gate(cluster.Awake)
 	peers := &speaker.Peers{Reader: mgr.GetAPIReader(), Cluster: cluster, NodeName: o.nodeName, Port: uint16(o.bindPort)}
 	// Nothing is claimed before the others were looked for: an address that
 	// one of them answers for must not be taken in ignorance of it.
@@ -127,7 +128,6 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		Members:            cluster,
 		Held:               held,
 		Events:             mgr.GetEventRecorder("fairway-speaker"),
-		Log:                log.WithName("speaker"),
 	})
 	if err := s.Setup(mgr, cluster.Changed(), links); err != nil {
 		return err

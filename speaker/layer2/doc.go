@@ -7,7 +7,9 @@
 // or an unsolicited neighbor advertisement, so that neighbours and switches
 // move at once. An address that ends to be owned is silent when Sync returns:
 // the check that an address is owned and the sending of its reply happen under
-// one lock, which Sync takes too.
+// one lock, which Sync takes too. A process that was stopped may be late to
+// call Sync: then the owner of the addresses closes the Gate, which is looked at
+// right before each frame.
 //
 // Both protocols use one packet socket per link and family. Its filter in the
 // kernel passes only requests for owned addresses, so a busy LAN costs

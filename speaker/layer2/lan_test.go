@@ -83,6 +83,11 @@ func (l *lan) plug() {
 func (l *lan) up() {
 	l.t.Helper()
 	must(l.t, netlink.LinkSetUp(l.node()))
+	// Before, the kernel drops what an end is given to send.
+	l.eventually("carrier at both ends", func() bool {
+		far, err := l.peer.LinkByName("far")
+		return err == nil && far.Attrs().OperState == netlink.OperUp && l.node().Attrs().OperState == netlink.OperUp
+	})
 	l.eventually("link-local address of "+l.link, func() bool {
 		_, err := identify(place{l.link, familyIPv6})
 		return err == nil || !ipv6Enabled(l.link)

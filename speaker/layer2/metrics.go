@@ -10,13 +10,15 @@ type metrics struct {
 	received   *prometheus.CounterVec
 	replied    *prometheus.CounterVec
 	gratuitous *prometheus.CounterVec
+	withheld   *prometheus.CounterVec
 	announced  *prometheus.GaugeVec
 	errors     *prometheus.CounterVec
 }
 
 // placeMetrics are those of one port, looked up once.
 type placeMetrics struct {
-	received, replied, gratuitous         prometheus.Counter
+	received, replied                     prometheus.Counter
+	gratuitous, withheld                  prometheus.Counter
 	openErrors, receiveErrors, sendErrors prometheus.Counter
 	announced                             prometheus.Gauge
 	forget                                func() // removes the gauge
@@ -36,6 +38,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			"ARP replies and solicited neighbor advertisements sent.", "family"),
 		gratuitous: counter("gratuitous_sent_total",
 			"Gratuitous ARP frames and unsolicited neighbor advertisements sent.", "family"),
+		withheld: counter("withheld_total",
+			"Replies and announcements not sent because the speaker had just been stopped for so long that another may own the addresses.", "family"),
 		announced: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "fairway", Subsystem: "layer2", Name: "announced_addresses",
 			Help: "Addresses that this node answers for by layer 2.",
@@ -64,7 +68,7 @@ func (m *metrics) unregister() {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.received, m.replied, m.gratuitous, m.announced, m.errors}
+	return []prometheus.Collector{m.received, m.replied, m.gratuitous, m.withheld, m.announced, m.errors}
 }
 
 func (m *metrics) place(at place) *placeMetrics {
@@ -73,6 +77,7 @@ func (m *metrics) place(at place) *placeMetrics {
 		received:      m.received.WithLabelValues(f),
 		replied:       m.replied.WithLabelValues(f),
 		gratuitous:    m.gratuitous.WithLabelValues(f),
+		withheld:      m.withheld.WithLabelValues(f),
 		openErrors:    m.errors.WithLabelValues(f, "open"),
 		receiveErrors: m.errors.WithLabelValues(f, "receive"),
 		sendErrors:    m.errors.WithLabelValues(f, "send"),

@@ -26,6 +26,9 @@ const (
 	sendPatience = 100 * time.Millisecond
 )
 
+// errWithheld is why a frame was not sent: the gate was closed.
+var errWithheld = errors.New("withheld")
+
 // A port is the socket that serves one family on one link, and the addresses
 // that are answered through it. Its identity never changes: a link that gets
 // another index or hardware address gets a new port.
@@ -37,6 +40,7 @@ type port struct {
 	raw     syscall.RawConn
 	groups  *groups // IPv6 only
 	metrics *placeMetrics
+	gate    func() bool
 	failed  atomic.Bool
 	reader  sync.WaitGroup
 
@@ -49,10 +53,11 @@ type port struct {
 	owned addrSet // replaced, never changed
 }
 
-// openPort opens a socket that passes nothing yet. onFail is called when the
-// socket cannot be read any more, unless it was closed.
-func openPort(at place, id identity, m *metrics, onFail func()) (*port, error) {
-	p := &port{place: at, id: id, metrics: m.place(at)}
+// openPort opens a socket that passes nothing yet. No frame is sent while gate
+// says no. onFail is called when the socket cannot be read any more, unless it
+// was closed.
+func openPort(at place, id identity, m *metrics, gate func() bool, onFail func()) (*port, error) {
+	p := &port{place: at, id: id, metrics: m.place(at), gate: gate}
 	mac := net.HardwareAddr(slices.Clone(id.mac[:]))
 	if at.family == familyIPv4 {
 		p.proto = arpProtocol{mac: mac}
@@ -142,7 +147,8 @@ func (p *port) setFilter(want addrSet) error {
 	return p.conn.SetBPF(program)
 }
 
-// announce sends the frames that announce addr, if it is still owned.
+// announce sends the frames that announce addr, if it is still owned and the
+// gate is open.
 func (p *port) announce(addr netip.Addr, patient bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,7 +160,10 @@ func (p *port) announce(addr netip.Addr, patient bool) error {
 		return err
 	}
 	for _, frame := range frames {
-		if err := p.send(frame, patient); err != nil {
+		switch err := p.send(frame, patient); {
+		case errors.Is(err, errWithheld):
+			return nil
+		case err != nil:
 			return err
 		}
 		p.metrics.gratuitous.Inc()
@@ -217,16 +226,30 @@ func (p *port) reply(frame []byte) {
 func (p *port) send(frame []byte, patient bool) error {
 	var sendErr error
 	err := p.raw.Control(func(fd uintptr) {
-		_, sendErr = unix.Write(int(fd), frame)
+		sendErr = p.write(fd, frame)
 		if patient && (sendErr == unix.EAGAIN || sendErr == unix.ENOBUFS) {
 			wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 			if _, pollErr := unix.Poll(wait, int(sendPatience.Milliseconds())); pollErr == nil {
-				_, sendErr = unix.Write(int(fd), frame)
+				sendErr = p.write(fd, frame)
 			}
 		}
 	})
+	if errors.Is(sendErr, errWithheld) {
+		p.metrics.withheld.Inc()
+		return sendErr
+	}
 	if err = errors.Join(err, sendErr); err != nil {
 		p.metrics.sendErrors.Inc()
 	}
+	return err
+}
+
+// write writes a frame unless the gate is closed. Nothing lies between the
+// question and the system call.
+func (p *port) write(fd uintptr, frame []byte) error {
+	if !p.gate() {
+		return errWithheld
+	}
+	_, err := unix.Write(int(fd), frame)
 	return err
 }

@@ -44,6 +44,7 @@ type Responder struct {
 
 	mu      sync.Mutex
 	closed  bool
+	gate    func() bool
 	want    map[place]addrSet
 	ports   map[place]*port
 	trouble string // why some of want is not announced
@@ -77,11 +78,23 @@ func New(log logr.Logger, reg prometheus.Registerer) (*Responder, error) {
 		repeater: newRepeater(),
 		failed:   make(chan struct{}, 1),
 		stop:     stop,
+		gate:     func() bool { return true },
 		ports:    map[place]*port{},
 	}
 	r.running.Go(func() { r.follow(ctx, changed) })
 	r.running.Go(func() { r.repeater.run(ctx) })
 	return r, nil
+}
+
+// Gate makes the responder ask open right before each frame, and not send it
+// if the answer is no: the caller may know of a moment in which what it last
+// said by Sync is not to be relied on. What is withheld is not made up for; the
+// next Sync is expected to bring what changed. It is to be called before the
+// first Sync. The function is called by several goroutines, with locks held.
+func (r *Responder) Gate(open func() bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gate = open
 }
 
 // Sync makes the wire equal to want. When it returns, no reply or
@@ -179,7 +192,7 @@ func (r *Responder) serve(at place, addrs addrSet) error {
 		return err
 	}
 	if p == nil {
-		if p, err = openPort(at, id, r.metrics, r.portFailed); err != nil {
+		if p, err = openPort(at, id, r.metrics, r.gate, r.portFailed); err != nil {
 			return err
 		}
 		r.ports[at] = p

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,6 +226,35 @@ func storm(t *testing.T, l *lan, ask []byte, device *tap) {
 		}
 	})
 	t.Cleanup(func() { close(stop); done.Wait() })
+}
+
+// While the gate is closed nothing leaves, neither replies to requests that the
+// socket has nor announcements, and that is no error.
+func TestGate(t *testing.T) {
+	l := newLAN(t, "eth33")
+	r, reg := l.responder()
+	var closed atomic.Bool
+	r.Gate(func() bool { return !closed.Load() })
+	must(t, r.Sync(on("eth33", "192.0.2.10", "2001:db8::10")))
+	l.wire.expect([]string{arpAsk, arpTell, naUnasked})
+	device, mark := l.tapNode(), l.marker()
+
+	closed.Store(true)
+	l.wire.send(arpFrame("192.0.2.10"), nsFrame("2001:db8::10"))
+	for _, family := range []string{"ipv4", "ipv6"} {
+		l.eventually("withheld reply", func() bool { return value(t, reg, "withheld_total", family) >= 1 })
+	}
+	must(t, r.Sync(on("eth33", "192.0.2.10", "192.0.2.11", "2001:db8::10", "2001:db8::11")))
+	device.expect([]string{mark("closed")}, "node 192.0.2.1", "is node")
+
+	closed.Store(false)
+	l.wire.send(arpFrame("192.0.2.10"), nsFrame("2001:db8::10"))
+	l.wire.expect([]string{arpReply, naReply})
+	for _, family := range []string{"ipv4", "ipv6"} {
+		if got := value(t, reg, "errors_total", family); got > 0 {
+			t.Errorf("%s: %v errors", family, got)
+		}
+	}
 }
 
 // An address that starts is announced at once, again after 1 s and after 3 s.

@@ -63,20 +63,24 @@ const (
 // Cluster is this node's part in the cluster of speakers. Its methods are
 // safe for concurrent use.
 type Cluster struct {
-	cfg       Config
-	log       logr.Logger
-	gossip    *memberlist.Memberlist
-	metrics   *metrics
-	stallTime time.Duration
+	cfg     Config
+	log     logr.Logger
+	gossip  *memberlist.Memberlist
+	metrics *metrics
+	pulse   *pulse
 
 	inbox   *inbox
 	members atomic.Pointer[[]Member] // written by run only
 	changed chan struct{}
 
-	meta     atomic.Pointer[[]byte] // what this node serves, as gossiped
-	newMeta  chan struct{}
+	serving      sync.Mutex             // held by those who write the next three
+	leaving      bool                   // this node serves nothing any more
+	unadvertised int                    // pools that did not fit into meta
+	meta         atomic.Pointer[[]byte] // what this node serves, as gossiped
+	newMeta      chan struct{}
+
 	drained  chan struct{} // closed by run
-	stop     chan struct{} // tells run and publish to end
+	stop     chan struct{} // tells beat, run and publish to end
 	stopped  sync.WaitGroup
 	leave    sync.Once
 	applyErr error // of the last Apply; owned by run, read when it has ended
@@ -93,15 +97,14 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	c := &Cluster{
-		cfg:       cfg,
-		log:       cfg.Log,
-		metrics:   m,
-		stallTime: stallTime(cfg.ProbeInterval, cfg.SuspicionMultiplier),
-		inbox:     newInbox(),
-		changed:   make(chan struct{}, 1),
-		newMeta:   make(chan struct{}, 1),
-		drained:   make(chan struct{}),
-		stop:      make(chan struct{}),
+		cfg:     cfg,
+		log:     cfg.Log,
+		metrics: m,
+		inbox:   newInbox(),
+		changed: make(chan struct{}, 1),
+		newMeta: make(chan struct{}, 1),
+		drained: make(chan struct{}),
+		stop:    make(chan struct{}),
 	}
 	nothing, _ := encodeMeta(nil)
 	c.meta.Store(&nothing)
@@ -117,7 +120,9 @@ func Start(cfg Config) (*Cluster, error) {
 	}})
 	// Of two processes of one name the later one has the greater epoch.
 	state := newClaims(cfg.NodeName, uint64(time.Now().UnixNano()))
-	c.stopped.Add(2)
+	c.pulse = newPulse(stallTime(cfg.ProbeInterval, cfg.SuspicionMultiplier))
+	c.stopped.Add(3)
+	go c.beat()
 	go c.run(state)
 	go c.publish()
 	return c, nil
@@ -183,14 +188,32 @@ func (c *Cluster) Join(ctx context.Context, peers []netip.AddrPort) {
 }
 
 // SetServed sets the pools whose layer-2 addresses this node can serve, and
-// has them gossiped to all.
+// has them gossiped to all. Once Leave was called it has no effect.
 func (c *Cluster) SetServed(pools []string) {
+	c.serving.Lock()
+	defer c.serving.Unlock()
+	if !c.leaving {
+		c.setServed(pools)
+	}
+}
+
+// serveNothing makes this node serve no pool, for good.
+func (c *Cluster) serveNothing() {
+	c.serving.Lock()
+	defer c.serving.Unlock()
+	c.leaving = true
+	c.setServed(nil)
+}
+
+// setServed needs the lock serving.
+func (c *Cluster) setServed(pools []string) {
 	meta, left := encodeMeta(pools)
 	c.metrics.unadvertised.Set(float64(left))
-	if left > 0 {
+	if left > 0 && left != c.unadvertised {
 		c.log.Info("This node serves more pools than gossip can say; it stands for the first by name only",
 			"served", len(pools), "limit", maxPools)
 	}
+	c.unadvertised = left
 	if old := c.meta.Swap(&meta); !slices.Equal(*old, meta) {
 		signal(c.newMeta)
 	}
@@ -215,6 +238,15 @@ func (c *Cluster) Want(want map[netip.Addr]string) {
 	c.inbox.putWant(maps.Clone(want))
 }
 
+// Awake tells whether this process has run without a pause that is long enough
+// for others to have declared it dead and taken what it holds. After such a
+// pause it is false until Apply has silenced this node. Whoever answers for held addresses asks it right before each answer:
+// a process that was stopped may find requests to answer before it finds that
+// it was stopped. It does not block, and allocates nothing.
+func (c *Cluster) Awake() bool {
+	return c.pulse.awake(time.Now())
+}
+
 // Leave is the planned exit: this node serves nothing any more, but holds and
 // answers its addresses until other members have claimed them all, no other
 // member is left, or ctx is done. It then leaves the cluster and stops. The
@@ -226,7 +258,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 
 func (c *Cluster) leaveOnce(ctx context.Context) error {
 	c.inbox.putDrain() // before the plan sees that this node serves nothing
-	c.SetServed(nil)
+	c.serveNothing()
 	select {
 	case <-c.drained:
 	case <-ctx.Done():

@@ -537,13 +537,22 @@ func TestLeaveWithNobodyToTakeOver(t *testing.T) {
 	b := mustStart(t, testConfig("b")) // serves nothing
 	a.Join(t.Context(), []netip.AddrPort{addrOf(b)})
 	net.await(addrs, "a")
+	awaitServing := func(serves bool) {
+		awaitMembers(t, b, fmt.Sprintf("a serves the pool: %v", serves), func(members []Member) bool {
+			return slices.ContainsFunc(members, func(m Member) bool { return m.Name == "a" && m.Serves(testPool) == serves })
+		})
+	}
+	awaitServing(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error)
 	go func() { left <- a.Leave(ctx) }()
-	awaitMembers(t, b, "a serves nothing", func(members []Member) bool {
-		return slices.ContainsFunc(members, func(m Member) bool { return m.Name == "a" && !m.Serves(testPool) })
-	})
+	awaitServing(false)
 	net.await(addrs, "a")
+	// The plan goes on meanwhile, and knows of no exit.
+	a.SetServed([]string{testPool})
+	if served := decodeMeta(*a.meta.Load()); len(served) > 0 {
+		t.Error("a node that leaves stands for a pool again")
+	}
 	cancel()
 	if err := <-left; err != nil {
 		t.Error(err)

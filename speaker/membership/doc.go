@@ -18,8 +18,9 @@
 //     hence after a was started. By symmetry A started a after b: contradiction.
 //     No packet's time was used: they may be lost, late, repeated, in any order.
 //  5. So two nodes can answer only if one, when it took v, did not see the other
-//     as a member (partition, false death), or overrode it (7), or was stopped
-//     without noticing for less than it takes to be declared dead.
+//     as a member (partition, false death), or overrode it (7). A process that
+//     was stopped for as long as it takes to be declared dead is silent at once
+//     when it goes on (Awake), and claims anew what it held.
 //  6. This heals: whoever sees a member join or return asserts to it what it
 //     holds, by a claim sent again until answered; by 3 one of the two gives up.
 //  7. Liveness: claims are sent again every 100 ms; the dead leave the view; a

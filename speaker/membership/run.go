@@ -16,6 +16,9 @@ const (
 	// maxStall bounds stallTime, so that a node that was stopped notices it
 	// before another overrides it.
 	maxStall = overrideAfter / 2
+	// applyRetry is how soon an Apply that failed is repeated. What it lacked,
+	// a link or memory, seldom comes sooner.
+	applyRetry = 500 * time.Millisecond
 	// updateTimeout bounds the wait until new meta was gossiped. It is
 	// gossiped in any case.
 	updateTimeout = time.Second
@@ -32,6 +35,7 @@ type owner struct {
 	claims *claims
 	nodes  map[string]memberlist.Node // live, this one included
 	behind bool                       // the last Apply failed
+	retry  time.Time                  // when it is repeated
 }
 
 // run owns the claims: it gives them all events and carries out their effects.
@@ -41,7 +45,6 @@ func (c *Cluster) run(state *claims) {
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
 	for {
-		idle := time.Now()
 		select {
 		case <-c.stop:
 			state.releaseAll()
@@ -51,20 +54,37 @@ func (c *Cluster) run(state *claims) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		// The ticker fires at least every tickInterval, if this process runs.
-		if asleep := now.Sub(idle); asleep > tickInterval+c.stallTime {
-			c.log.Info("This process did not run for a while; claiming its addresses anew", "seconds", asleep.Seconds())
+		c.pulse.beat(now)
+		if stall, ok := c.pulse.stalled(); ok {
+			c.log.Info("This process did not run for a while; claiming its addresses anew", "atLeastSeconds", c.pulse.stallTime.Seconds())
 			c.metrics.stalls.Inc()
 			state.stalled(now)
 			// What was held may be another's by now. Be silent before
 			// anything else, also if the consent of others is at hand.
 			c.carryOut(o)
+			c.pulse.deal(stall)
 		}
 		c.handle(o, now, c.inbox.take())
 		state.tick(now)
 		c.carryOut(o)
 		if state.drained() {
 			c.signalDrained()
+		}
+	}
+}
+
+// beat keeps the pulse. It does nothing else: run may wait for a slow Apply,
+// which is no stall, as gossip goes on.
+func (c *Cluster) beat() {
+	defer c.stopped.Done()
+	ticker := time.NewTicker(c.pulse.interval())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-ticker.C:
+			c.pulse.beat(time.Now())
 		}
 	}
 }
@@ -130,9 +150,11 @@ func (c *Cluster) publishMembers(o *owner) {
 // carryOut makes the held set effective, and then, and only then, sends the
 // messages, some of which tell others that an address is free.
 func (c *Cluster) carryOut(o *owner) {
-	e := o.claims.effects(time.Now())
-	if e.changed || o.behind {
+	now := time.Now()
+	e := o.claims.effects(now)
+	if e.changed || o.behind && !now.Before(o.retry) {
 		c.apply(o, o.claims.held())
+		o.retry = now.Add(applyRetry)
 	}
 	for _, since := range e.took {
 		c.metrics.takeover.Observe(time.Since(since).Seconds())
@@ -154,8 +176,7 @@ func (c *Cluster) apply(o *owner, held map[netip.Addr]string) {
 	c.applyErr = c.cfg.Apply(held)
 	if c.applyErr != nil {
 		c.metrics.applyErrors.Inc()
-		// The first of a series: it is tried again at each tick.
-		if !o.behind {
+		if !o.behind { // the first of a series
 			c.log.Error(c.applyErr, "Could not announce all held addresses; trying again", "addresses", n)
 		}
 	}
