@@ -80,15 +80,17 @@ func bySeniority(a, b *corev1.Service) int {
 }
 
 // adopt has a Service hold the address that is in its status, if it holds
-// none.
+// none. Once all are adopted, an address of another Service is not taken for
+// its own: whoever wrote it there, it was not this process.
 func (r *reconciler) adopt(svc *corev1.Service) {
-	if r.holds(svc) || !r.concerns(svc) {
+	if r.holds(svc) {
 		return
 	}
 	addr, ok := addressOf(svc, r.ipam.PoolContaining)
-	if !ok {
+	if !ok || (r.adopted && r.ipam.InUse(addr)) {
 		return
 	}
+	r.uids[keyOf(svc)] = svc.UID
 	wish, _ := wishOf(svc, nil) // a wish that cannot be read is refused later
 	r.touch(r.ipam.Adopt(wish, addr, svc.Labels[v1alpha2.LabelPool]))
 }

@@ -9,7 +9,6 @@ import (
 	"go4.org/netipx"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -32,26 +31,39 @@ func (r *reconciler) reconcileEip(ctx context.Context, req request) (reconcile.R
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("reading Eip %s: %w", req.Name, err)
 	case r.written.stale(req, eip.ResourceVersion):
-		return reconcile.Result{RequeueAfter: staleDelay}, nil
+		return reconcile.Result{}, errBehind
 	}
-	pool, err := poolOf(eip)
-	switch {
-	case err != nil:
-		r.leaveOut(eip, err)
-	case !pool.Deleting:
-		if err := r.ensureFinalizer(ctx, req, eip); err != nil {
-			return reconcile.Result{}, err
-		}
-		fallthrough
-	default:
+	result, err := r.keepEip(ctx, req, eip)
+	if err != nil {
+		r.events.eipFailed(eip, err)
+	}
+	return result, err
+}
+
+// keepEip does what there is to do for an Eip. One whose finalizer cannot be
+// written serves all the same.
+func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip) (reconcile.Result, error) {
+	pool, invalid := poolOf(eip)
+	if invalid != nil {
+		r.leaveOut(eip, invalid)
+	} else {
 		r.setPool(pool)
 	}
-	if pool.Deleting {
+	switch {
+	case pool.Deleting:
 		if done, err := r.finishDeletion(ctx, req, eip); done || err != nil {
 			return reconcile.Result{}, err
 		}
+	case invalid == nil:
+		if err := r.ensureFinalizer(ctx, req, eip); err != nil {
+			return reconcile.Result{}, err
+		}
 	}
-	return r.writeStatus(ctx, req, eip)
+	result, err := r.writeStatus(ctx, req, eip)
+	if err == nil && invalid == nil && !pool.Deleting {
+		r.events.forget(req)
+	}
+	return result, err
 }
 
 // poolOf reads a pool. With an error, only the pool's Name and Deleting are
@@ -119,7 +131,7 @@ func (r *reconciler) finishDeletion(ctx context.Context, req request, eip *v1alp
 	if !controllerutil.RemoveFinalizer(eip, v1alpha2.FinalizerEip) {
 		return true, nil
 	}
-	return true, client.IgnoreNotFound(r.patch(ctx, req, r.patchObject, eip, original))
+	return true, r.patch(ctx, req, r.patchObject, eip, original)
 }
 
 // waitsFor names the first Services that hold addresses of a pool.

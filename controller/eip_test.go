@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -136,6 +137,31 @@ func TestWaitsFor(t *testing.T) {
 			if text := waitsFor(holders(n)); !strings.Contains(text, part) {
 				t.Errorf("%d holders: %q does not contain %q", n, text, part)
 			}
+		}
+	}
+}
+
+// An Eip that cannot be written serves all the same, and says so once for
+// each time that this happens.
+func TestEipThatCannotBeWritten(t *testing.T) {
+	w := newWorld(t, eipOf("eip", "10.0.0.1"))
+	req := requestForEip("eip")
+	w.store(loadBalancer(named("a", "1"), optIn, inPool))
+	w.settle("a")
+	w.shows("a", "10.0.0.1")
+	w.eventsSoFar()
+	for range 2 {
+		w.eips["eip"].Finalizers = nil
+		w.refuses = errors.New("admission webhook denied the request")
+		w.lookAt(req)
+		w.lookAt(req)
+		if events := w.eventsSoFar(); len(events) != 1 || !strings.Contains(events[0], "Warning UpdateEip") || !strings.Contains(events[0], "denied") {
+			t.Errorf("events: %q", events)
+		}
+		w.refuses = nil
+		w.lookAt(req)
+		if eip := w.eips["eip"]; len(eip.Finalizers) != 1 || eip.Status.Used["10.0.0.1"] != "ns/a" {
+			t.Errorf("finalizers %v, status %+v", eip.Finalizers, eip.Status)
 		}
 	}
 }

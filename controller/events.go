@@ -1,11 +1,12 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,6 +22,7 @@ const (
 	reasonReleaseIP           = "ReleaseIP"
 	reasonReleaseIPFailed     = "ReleaseIPFailed"
 	reasonUpdateServiceStatus = "UpdateServiceStatus" // the address could not be written
+	reasonUpdateEip           = "UpdateEip"           // the finalizer or status could not be written
 	reasonInvalidEip          = "InvalidEip"
 	reasonDeletionWaits       = "DeletionWaits"
 )
@@ -29,14 +31,19 @@ const (
 const maxNote = 1024
 
 // reporter writes events. A warning is written once, and again only after it
-// was different or over.
+// was different or over, or for another object of the name.
 type reporter struct {
 	recorder events.EventRecorder
-	warned   map[request]string
+	warned   map[request]warning
+}
+
+type warning struct {
+	uid  types.UID
+	note string
 }
 
 func newReporter(recorder events.EventRecorder) *reporter {
-	return &reporter{recorder: recorder, warned: map[request]string{}}
+	return &reporter{recorder: recorder, warned: map[request]warning{}}
 }
 
 func (e *reporter) assigned(svc *corev1.Service, held ipam.Allocation) {
@@ -81,11 +88,24 @@ func (e *reporter) conflict(svc *corev1.Service, held ipam.Allocation, owner ipa
 		held.Address, owner, v1alpha2.AnnotationAddress))
 }
 
-// failed reports an error of the API server. Conflicts are none: the write is
-// tried again on the newer version.
-func (e *reporter) failed(svc *corev1.Service, reason string, err error) {
-	if !apierrors.IsConflict(err) {
-		e.warn(serviceRequest, svc, reason, "Write", err.Error())
+// assignFailed reports that the API server did not take what was assigned.
+func (e *reporter) assignFailed(svc *corev1.Service, held ipam.Allocation, err error) {
+	e.failed(serviceRequest, svc, reasonUpdateServiceStatus, fmt.Sprintf("Address %s is reserved for the Service, but cannot be written into it", held.Address), err)
+}
+
+// releaseFailed reports that the API server did not take a release.
+func (e *reporter) releaseFailed(svc *corev1.Service, err error) {
+	e.failed(serviceRequest, svc, reasonReleaseIPFailed, "The Service's address, label and finalizer cannot be removed from it", err)
+}
+
+// eipFailed reports that the API server did not take a finalizer or status.
+func (e *reporter) eipFailed(eip *v1alpha2.Eip, err error) {
+	e.failed(eipRequest, eip, reasonUpdateEip, "The Eip's finalizer or status cannot be written", err)
+}
+
+func (e *reporter) failed(kind requestKind, object client.Object, reason, what string, err error) {
+	if !errors.Is(err, errBehind) {
+		e.warn(kind, object, reason, "Write", fmt.Sprintf("%s. This is tried again until it succeeds. The last error was: %v", what, err))
 	}
 }
 
@@ -114,10 +134,11 @@ func (e *reporter) note(object client.Object, reason, action, note string) {
 
 func (e *reporter) warn(kind requestKind, object client.Object, reason, action, note string) {
 	req := request{kind: kind, NamespacedName: client.ObjectKeyFromObject(object)}
-	if e.warned[req] == note {
+	this := warning{uid: object.GetUID(), note: note}
+	if e.warned[req] == this {
 		return
 	}
-	e.warned[req] = note
+	e.warned[req] = this
 	e.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, action, "%s", clip(note))
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,25 +16,37 @@ import (
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
-// staleDelay is how long to wait for a version of an object that is known to
-// exist, in case that no watch event brings it.
-const staleDelay = 200 * time.Millisecond
+const (
+	// behindDelay is how long to wait for the cache to catch up, in case
+	// that no watch event brings what is missing.
+	behindDelay = 200 * time.Millisecond
+	// adoptionDelay is how long to wait after a failed adoption. Every
+	// request of the queue would try again at once otherwise, and each
+	// attempt lists all Services.
+	adoptionDelay = 5 * time.Second
+)
+
+// errBehind says that an object is not at the API server what it is in the
+// cache. That is no failure: what is new is on its way here.
+var errBehind = errors.New("the cache is behind the API server")
 
 // reconciler is the worker. Its fields belong to the one goroutine that calls
 // Reconcile.
 type reconciler struct {
-	options  Options
-	client   client.Client // writes to the API server, reads from the cache
-	live     client.Reader // reads from the API server
-	queue    workqueue.TypedRateLimitingInterface[request]
-	events   *reporter
-	metrics  *metrics
-	now      func() time.Time
-	ipam     *ipam.Allocator
-	adopted  bool
-	waiting  waiting
-	written  written
-	statuses map[string]time.Time // when an Eip's status was last written
+	options    Options
+	client     client.Client // writes to the API server, reads from the cache
+	live       client.Reader // reads from the API server
+	queue      workqueue.TypedRateLimitingInterface[request]
+	events     *reporter
+	metrics    *metrics
+	now        func() time.Time
+	ipam       *ipam.Allocator
+	adopted    bool
+	adoptAfter time.Time                     // not to be tried again before
+	uids       map[ipam.ServiceKey]types.UID // of the Services known by these names
+	waiting    waiting
+	written    written
+	statuses   map[string]time.Time // when an Eip's status was last written
 }
 
 func newReconciler(mgr manager.Manager, o Options) *reconciler {
@@ -45,7 +58,8 @@ func newReconciler(mgr manager.Manager, o Options) *reconciler {
 		metrics:  newMetrics(),
 		now:      time.Now,
 		ipam:     ipam.New(),
-		waiting:  waiting{},
+		uids:     map[ipam.ServiceKey]types.UID{},
+		waiting:  newWaiting(),
 		written:  written{},
 		statuses: map[string]time.Time{},
 	}
@@ -55,16 +69,19 @@ func newReconciler(mgr manager.Manager, o Options) *reconciler {
 // that has an address was adopted.
 func (r *reconciler) Reconcile(ctx context.Context, req request) (reconcile.Result, error) {
 	if !r.adopted {
+		if rest := r.adoptAfter.Sub(r.now()); rest > 0 {
+			return reconcile.Result{RequeueAfter: rest}, nil
+		}
 		if err := r.adoptAll(ctx); err != nil {
+			r.adoptAfter = r.now().Add(adoptionDelay)
 			return reconcile.Result{}, err
 		}
 		r.adopted = true
 	}
 	result, err := r.reconcile(ctx, req)
-	r.metrics.pending.Set(float64(r.waiting.withoutAddress()))
-	if apierrors.IsConflict(err) {
-		// Somebody else wrote first; what they wrote is on its way here.
-		return reconcile.Result{RequeueAfter: staleDelay}, nil
+	r.metrics.pending.Set(float64(r.waiting.withoutAddress))
+	if errors.Is(err, errBehind) {
+		return reconcile.Result{RequeueAfter: behindDelay}, nil
 	}
 	return result, err
 }
@@ -72,7 +89,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req request) (reconcile.Resu
 func (r *reconciler) reconcile(ctx context.Context, req request) (reconcile.Result, error) {
 	switch req.kind {
 	case serviceRequest:
-		return r.reconcileService(ctx, req)
+		return reconcile.Result{}, r.reconcileService(ctx, req)
 	case eipRequest:
 		return r.reconcileEip(ctx, req)
 	case namespaceRequest:
@@ -92,10 +109,13 @@ func (r *reconciler) retry(services []ipam.ServiceKey) {
 }
 
 // patch writes the difference between two versions of an object, unless
-// there is none, or somebody wrote a version in between.
+// somebody wrote a version in between, or deleted it.
 func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, changed, original client.Object) error {
 	patch := client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})
-	if err := write(ctx, changed, patch); err != nil {
+	switch err := write(ctx, changed, patch); {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return errBehind
+	case err != nil:
 		return fmt.Errorf("writing %s %s: %w", req.kind, nameOf(req.NamespacedName), err)
 	}
 	r.written[req] = changed.GetResourceVersion()

@@ -8,30 +8,59 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
 // reconcileService gives a Service the address that it wants, or takes back
 // what it has if it wants none.
-func (r *reconciler) reconcileService(ctx context.Context, req request) (reconcile.Result, error) {
+func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 	svc := &corev1.Service{}
 	switch err := r.client.Get(ctx, req.NamespacedName, svc); {
 	case apierrors.IsNotFound(err):
+		if err := r.confirm(ctx, req, ""); err != nil {
+			return err
+		}
 		delete(r.written, req)
 		r.forget(req)
-		return reconcile.Result{}, nil
+		return nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("reading Service %s: %w", req.NamespacedName, err)
+		return fmt.Errorf("reading Service %s: %w", req.NamespacedName, err)
 	case r.written.stale(req, svc.ResourceVersion):
-		return reconcile.Result{RequeueAfter: staleDelay}, nil
+		return errBehind
 	}
-	r.adopt(svc)
+	if uid, known := r.uids[keyOf(svc)]; known && uid != svc.UID {
+		// Created anew under the same name: it inherits nothing.
+		if err := r.confirm(ctx, req, svc.ResourceVersion); err != nil {
+			return err
+		}
+		r.forget(req)
+	}
 	if !wanted(svc, r.options.DefaultLoadBalancer) {
-		return reconcile.Result{}, r.release(ctx, req, svc)
+		return r.release(ctx, req, svc)
 	}
-	return reconcile.Result{}, r.assign(ctx, req, svc)
+	r.uids[keyOf(svc)] = svc.UID
+	r.adopt(svc)
+	return r.assign(ctx, req, svc)
+}
+
+// confirm asks the API server itself whether a Service that holds an address
+// has this version, "" for none at all. After a change of the leader the
+// cache may be older than what was adopted, and an address is freed only if
+// the API server bears it out, here or by accepting a write.
+func (r *reconciler) confirm(ctx context.Context, req request, version string) error {
+	if held, _ := r.ipam.Lookup(ipam.ServiceKey(req.NamespacedName)); !held.Held() {
+		return nil
+	}
+	live := &corev1.Service{} // its version stays "" if it is not found
+	if err := r.live.Get(ctx, req.NamespacedName, live); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading Service %s: %w", req.NamespacedName, err)
+	}
+	if live.ResourceVersion != version {
+		return errBehind
+	}
+	return nil
 }
 
 // assign decides on a Service's address and writes it down. Nothing is
@@ -43,17 +72,18 @@ func (r *reconciler) assign(ctx context.Context, req request, svc *corev1.Servic
 	}
 	assigned, err := r.record(ctx, req, svc, held)
 	if err != nil {
-		r.events.failed(svc, reasonUpdateServiceStatus, err)
+		r.events.assignFailed(svc, held, err)
 		return err
 	}
 	if assigned {
+		log.FromContext(ctx).Info("Assigned an address", "address", held.Address, "eip", held.Pool, "choice", held.Choice)
 		r.events.assigned(svc, held)
 	}
 	if !warned {
 		r.events.satisfied(svc)
 	}
 	if left := r.ipam.Settle(keyOf(svc)); len(left) > 0 {
-		r.events.released(svc, left, fmt.Sprintf("the Service has %s now", held.Address))
+		r.reportReleased(ctx, svc, left, fmt.Sprintf("the Service has %s now", held.Address))
 		r.freed(left)
 	}
 	return nil
@@ -77,11 +107,11 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (held ipam
 		r.touch(before, held)
 	}
 	if refusal != nil {
-		r.waiting[key] = waiter{created: svc.CreationTimestamp.Time, reason: refusal.Reason, holds: held.Held()}
+		r.waiting.add(key, waiter{created: svc.CreationTimestamp.Time, wish: wish, reason: refusal.Reason, holds: held.Held()})
 		r.events.refused(svc, held, refusal)
 		return held, true, nil
 	}
-	delete(r.waiting, key)
+	r.waiting.remove(key)
 	owner, conflict := r.ipam.Conflict(key)
 	if conflict {
 		r.events.conflict(svc, held, owner)
@@ -133,25 +163,44 @@ func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Servi
 	if held.Held() {
 		gone = append([]ipam.Allocation{held}, gone...)
 	}
-	original := svc.DeepCopy()
-	if withdraw(svc, gone) {
-		if err := r.patch(ctx, req, r.patchStatus, svc, original); client.IgnoreNotFound(err) != nil {
-			r.events.failed(svc, reasonReleaseIPFailed, err)
-			return err
-		}
+	withdrawn, err := r.recordWithdrawal(ctx, req, svc, gone)
+	if err != nil {
+		r.events.releaseFailed(svc, err)
+		return err
 	}
-	original = svc.DeepCopy()
-	if unmark(svc) {
-		if err := r.patch(ctx, req, r.patchObject, svc, original); client.IgnoreNotFound(err) != nil {
-			r.events.failed(svc, reasonReleaseIPFailed, err)
+	if !withdrawn {
+		if err := r.confirm(ctx, req, svc.ResourceVersion); err != nil {
 			return err
 		}
 	}
 	if len(gone) > 0 {
-		r.events.released(svc, gone, whyReleased(svc))
+		r.reportReleased(ctx, svc, gone, whyReleased(svc))
 	}
 	r.forget(req)
 	return nil
+}
+
+// recordWithdrawal removes addresses and our mark from a Service.
+func (r *reconciler) recordWithdrawal(ctx context.Context, req request, svc *corev1.Service, gone []ipam.Allocation) (changed bool, err error) {
+	original := svc.DeepCopy()
+	if withdraw(svc, gone) {
+		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	original = svc.DeepCopy()
+	if unmark(svc) {
+		return true, r.patch(ctx, req, r.patchObject, svc, original)
+	}
+	return changed, nil
+}
+
+func (r *reconciler) reportReleased(ctx context.Context, svc *corev1.Service, gone []ipam.Allocation, why string) {
+	for _, allocation := range gone {
+		log.FromContext(ctx).Info("Released an address", "address", allocation.Address, "eip", allocation.Pool, "why", why)
+	}
+	r.events.released(svc, gone, why)
 }
 
 func whyReleased(svc *corev1.Service) string {
@@ -168,18 +217,22 @@ func whyReleased(svc *corev1.Service) string {
 // forget drops all that is known of a Service, and frees what it held.
 func (r *reconciler) forget(req request) {
 	key := ipam.ServiceKey(req.NamespacedName)
-	delete(r.waiting, key)
+	r.waiting.remove(key)
+	delete(r.uids, key)
 	r.events.forget(req)
 	r.freed(r.ipam.Release(key))
 }
 
-// freed follows up on addresses that nobody has any more.
+// freed follows up on addresses that a Service has no more.
 func (r *reconciler) freed(gone []ipam.Allocation) {
-	if len(gone) == 0 {
-		return
-	}
 	r.touch(gone...)
-	r.retry(r.waiting.forAddress())
+	for _, allocation := range gone {
+		addr := allocation.Address
+		if r.ipam.InUse(addr) {
+			continue // another Service has it too
+		}
+		r.retry(r.waiting.forAddress(addr, func(pool string) bool { return r.ipam.Contains(pool, addr) }))
+	}
 }
 
 // touch has the pools of allocations looked at, because their use changed.

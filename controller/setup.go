@@ -27,6 +27,14 @@ import (
 // there is one worker, and a call that hangs must not hold up all others.
 const reconcileTimeout = 30 * time.Second
 
+// A write that fails is tried again soon, then ever less often: the first
+// attempts get over a short disturbance, and the longest delay is how long a
+// Service may go on waiting when a long one is over.
+const (
+	minRetryDelay = 50 * time.Millisecond
+	maxRetryDelay = 30 * time.Second
+)
+
 // Options are the controller's settings.
 type Options struct {
 	// Namespace is where Fairway itself lives.
@@ -63,6 +71,7 @@ func Setup(mgr manager.Manager, o Options) error {
 		Reconciler:              r,
 		MaxConcurrentReconciles: 1, // the worker owns the allocator
 		ReconciliationTimeout:   reconcileTimeout,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[request](minRetryDelay, maxRetryDelay),
 		LogConstructor: func(req *request) logr.Logger {
 			if req == nil {
 				return log

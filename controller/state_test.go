@@ -2,6 +2,8 @@ package controller
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,24 +18,40 @@ import (
 // help them.
 func TestWaiting(t *testing.T) {
 	key := func(namespace, name string) ipam.ServiceKey { return ipam.ServiceKey{Namespace: namespace, Name: name} }
-	w := waiting{
+	one, two := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	inX := func(pool string) bool { return pool == "x" }
+	inNone := func(string) bool { return false }
+	w := newWaiting()
+	for key, s := range map[ipam.ServiceKey]waiter{
 		key("b", "full"):    {created: time.Unix(3, 0), reason: ipam.PoolExhausted},
-		key("a", "taken"):   {created: time.Unix(1, 0), reason: ipam.AddressInUse, holds: true},
+		key("c", "full"):    {created: time.Unix(4, 0), reason: ipam.PoolExhausted, wish: ipam.Request{Pool: "x"}},
+		key("a", "taken"):   {created: time.Unix(1, 0), reason: ipam.AddressInUse, holds: true, wish: ipam.Request{Address: one}},
 		key("a", "nopool"):  {created: time.Unix(2, 0), reason: ipam.NoEligiblePool},
 		key("a", "invalid"): {created: time.Unix(0, 0), reason: ipam.InvalidRequest},
 		key("a", "twin"):    {created: time.Unix(3, 0), reason: ipam.PoolExhausted},
+	} {
+		w.add(key, s)
 	}
 	for name, test := range map[string]struct{ got, want []ipam.ServiceKey }{
-		"a pool":      {w.all(), []ipam.ServiceKey{key("a", "taken"), key("a", "nopool"), key("a", "twin"), key("b", "full")}},
-		"an address":  {w.forAddress(), []ipam.ServiceKey{key("a", "taken"), key("a", "twin"), key("b", "full")}},
+		"a pool":      {w.all(), []ipam.ServiceKey{key("a", "taken"), key("a", "nopool"), key("a", "twin"), key("b", "full"), key("c", "full")}},
+		"one of x":    {w.forAddress(one, inX), []ipam.ServiceKey{key("a", "taken"), key("a", "twin"), key("b", "full"), key("c", "full")}},
+		"two of x":    {w.forAddress(two, inX), []ipam.ServiceKey{key("a", "twin"), key("b", "full"), key("c", "full")}},
+		"two of none": {w.forAddress(two, inNone), []ipam.ServiceKey{key("a", "twin"), key("b", "full")}},
 		"a namespace": {w.inNamespace("b"), []ipam.ServiceKey{key("b", "full")}},
 	} {
 		if !reflect.DeepEqual(test.got, test.want) {
 			t.Errorf("%s helps %v, want %v", name, test.got, test.want)
 		}
 	}
-	if n := w.withoutAddress(); n != 4 {
-		t.Errorf("%d have no address, want 4", n)
+	if w.withoutAddress != 5 {
+		t.Errorf("%d have no address, want 5", w.withoutAddress)
+	}
+	w.add(key("b", "full"), waiter{reason: ipam.PoolNotFound, holds: true})
+	w.remove(key("a", "taken"))
+	w.remove(key("a", "twin"))
+	w.remove(key("a", "unknown"))
+	if w.withoutAddress != 3 {
+		t.Errorf("%d have no address after changes, want 3", w.withoutAddress)
 	}
 }
 
@@ -80,8 +98,12 @@ func TestWarningsAreNotRepeated(t *testing.T) {
 	e.refused(svc, allocations("10.0.0.1")[0], full)
 	e.satisfied(svc)
 	e.refused(svc, allocations("10.0.0.1")[0], full)
-	e.failed(svc, reasonUpdateServiceStatus, errors.New("refused by the server"))
-	e.failed(svc, reasonUpdateServiceStatus, errors.New("refused by the server"))
+	e.assignFailed(svc, allocations("10.0.0.1")[0], errors.New("refused by the server"))
+	e.assignFailed(svc, allocations("10.0.0.1")[0], errors.New("refused by the server"))
+	e.assignFailed(svc, allocations("10.0.0.1")[0], fmt.Errorf("wrapped: %w", errBehind))
+	anew := svc.DeepCopy()
+	anew.UID = "another"
+	e.assignFailed(anew, allocations("10.0.0.1")[0], errors.New("refused by the server"))
 	e.assigned(svc, allocations("10.0.0.1")[0])
 	close(recorder.Events)
 	var got []string
@@ -93,8 +115,9 @@ func TestWarningsAreNotRepeated(t *testing.T) {
 		"Warning ConstructRequest No address assigned: none",
 		"Warning AssignIPFailed The Service keeps 10.0.0.1: full",
 		"Warning AssignIPFailed The Service keeps 10.0.0.1: full",
-		"Warning UpdateServiceStatus refused by the server",
-		`Normal AssignIP Assigned 10.0.0.1 from Eip "eip", which the Service had it from already`,
+		"Warning UpdateServiceStatus Address 10.0.0.1 is reserved for the Service, but cannot be written into it. This is tried again until it succeeds. The last error was: refused by the server",
+		"Warning UpdateServiceStatus Address 10.0.0.1 is reserved for the Service, but cannot be written into it. This is tried again until it succeeds. The last error was: refused by the server",
+		`Normal AssignIP Assigned 10.0.0.1 from Eip "eip", from which the Service had it before`,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -38,7 +38,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the Lease "+leaseName+", so that several controllers can run")
-	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret. Default: $FAIRWAY_NAMESPACE")
+	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret; also set by the environment variable FAIRWAY_NAMESPACE")
 	flag.BoolVar(&o.defaultLoadBalancer, "default-load-balancer", false, "Serve every Service of type LoadBalancer that has no loadBalancerClass, annotated or not")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50052", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50054", "Address that /healthz and /readyz are served on, 0 for none")

@@ -42,6 +42,6 @@ func (c Choice) Text() string {
 	case ChosenAsDefault:
 		return "which is the default"
 	default:
-		return "which the Service had it from already"
+		return "from which the Service had it before"
 	}
 }

@@ -147,6 +147,18 @@ func (a *Allocator) Conflict(service ServiceKey) (owner ServiceKey, conflict boo
 	return owner, owner != service
 }
 
+// InUse tells whether a Service holds an address, or gave it up and is not
+// yet settled.
+func (a *Allocator) InUse(addr netip.Addr) bool {
+	return a.tenants[addr] != nil
+}
+
+// Contains tells whether the pool of a name contains an address.
+func (a *Allocator) Contains(pool string, addr netip.Addr) bool {
+	p := a.pools[pool]
+	return p != nil && p.Contains(addr)
+}
+
 // PoolContaining returns the name of the first pool, by name, that contains
 // an address.
 func (a *Allocator) PoolContaining(addr netip.Addr) (string, bool) {
@@ -181,10 +193,6 @@ func (a *Allocator) containing(addr netip.Addr) *pool {
 		}
 	}
 	return first
-}
-
-func (a *Allocator) inUse(addr netip.Addr) bool {
-	return a.tenants[addr] != nil
 }
 
 // occupy makes a Service a tenant of its address, the last of those there are.

@@ -93,7 +93,7 @@ func (a *Allocator) from(p *pool, req *Request, choice Choice) (Allocation, *Ref
 		return slices.Index(req.Families, x) - slices.Index(req.Families, y)
 	})
 	for _, family := range families {
-		if addr, ok := p.free[family].lowest(a.inUse); ok {
+		if addr, ok := p.free[family].lowest(a.InUse); ok {
 			return Allocation{Address: addr, Pool: p.Name, Choice: choice}, nil
 		}
 	}
