@@ -6,19 +6,17 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"runtime/debug"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/cmd/internal/program"
 	"github.com/fairway-lb/fairway/controller"
 )
 
@@ -38,25 +36,11 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the Lease "+leaseName+", so that several controllers can run")
-	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret; also set by the environment variable FAIRWAY_NAMESPACE")
+	flag.StringVar(&o.namespace, "namespace", program.EnvOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret; also set by the environment variable FAIRWAY_NAMESPACE")
 	flag.BoolVar(&o.defaultLoadBalancer, "default-load-balancer", false, "Serve every Service of type LoadBalancer that has no loadBalancerClass, annotated or not")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50052", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50054", "Address that /healthz and /readyz are served on, 0 for none")
-	version := flag.Bool("version", false, "Print the version and exit")
-	logOptions := zap.Options{}
-	logOptions.BindFlags(flag.CommandLine)
-	flag.Parse()
-	if *version {
-		fmt.Println(buildVersion())
-		return
-	}
-	log := zap.New(zap.UseFlagOptions(&logOptions))
-	ctrl.SetLogger(log)
-
-	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
-		log.Error(err, "The controller stops")
-		os.Exit(1)
-	}
+	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
 }
 
 // run works until the context is done. The process is to end when it
@@ -103,21 +87,5 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("Starting", "version", buildVersion())
 	return mgr.Start(ctx)
-}
-
-func envOr(name, fallback string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return fallback
-}
-
-// buildVersion is what the Go toolchain recorded of the source.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -21,12 +20,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/cmd/internal/program"
 	"github.com/fairway-lb/fairway/speaker"
 	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
@@ -52,8 +51,8 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on. Default: $NODE_NAME")
-	flag.StringVar(&o.namespace, "namespace", envOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the gossip Secret. Default: $FAIRWAY_NAMESPACE")
+	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; also set by the environment variable NODE_NAME")
+	flag.StringVar(&o.namespace, "namespace", program.EnvOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the gossip Secret; also set by the environment variable FAIRWAY_NAMESPACE")
 	flag.StringVar(&o.secret, "secret", "fairway-memberlist", "Secret with the key that encrypts the speakers' gossip")
 	flag.StringVar(&o.bindAddress, "bind-addr", "", "Address that gossip listens on. Default: the Node's first InternalIP")
 	flag.UintVar(&o.bindPort, "bind-port", 7946, "Port that gossip listens on, TCP and UDP, the same on every node")
@@ -62,21 +61,7 @@ func main() {
 	flag.BoolVar(&o.ignoreExcludeLabel, "ignore-exclude-label", false, "Announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
-	version := flag.Bool("version", false, "Print the version and exit")
-	logOptions := zap.Options{}
-	logOptions.BindFlags(flag.CommandLine)
-	flag.Parse()
-	if *version {
-		fmt.Println(buildVersion())
-		return
-	}
-	log := zap.New(zap.UseFlagOptions(&logOptions))
-	ctrl.SetLogger(log)
-
-	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
-		log.Error(err, "The speaker stops")
-		os.Exit(1)
-	}
+	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
 }
 
 // run works until the context is done, then hands this node's addresses over
@@ -226,19 +211,4 @@ func startCluster(ctx context.Context, mgr manager.Manager, restConfig *rest.Con
 		return nil, fmt.Errorf("starting gossip on %s port %d: %w", bind, o.bindPort, err)
 	}
 	return cluster, nil
-}
-
-func envOr(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
-}
-
-// buildVersion is what the Go toolchain recorded of the source.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }
