@@ -63,7 +63,7 @@ func run(ctx context.Context, keep bool) (err error) {
 	}
 	d := &demo{ctx: ctx, speakers: map[string]*lab.Process{}}
 	d.title("Three nodes on a switch, a client beside them, a real API server")
-	d.Lab, err = lab.New(ctx, lab.Options{Name: labName, Nodes: 3, BinDir: os.Getenv("FAIRWAY_BIN"), Log: func(format string, args ...any) {
+	d.Lab, err = lab.New(ctx, lab.Options{Name: labName, Nodes: 3, Log: func(format string, args ...any) {
 		fmt.Printf("   %5.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}})
 	if err != nil {

@@ -48,7 +48,7 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	}
 	ctrllog.SetLogger(logr.Discard()) // the client warns if it has none
 	ctx := t.Context()
-	l, err := lab.New(ctx, lab.Options{Nodes: nodes, BinDir: os.Getenv("FAIRWAY_BIN"), Log: t.Logf})
+	l, err := lab.New(ctx, lab.Options{Nodes: nodes, Log: t.Logf})
 	if err != nil {
 		t.Fatalf("making a lab: %v", err)
 	}
@@ -99,6 +99,15 @@ func newServed(t *testing.T) *cluster {
 	c.hasIP("dev", "svc-lb", "192.168.93.231")
 	c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
 	return c
+}
+
+// serveIPv6 adds the Service of config/samples/eip-ipv6.yaml, which the client
+// reaches at the same pods.
+func (c *cluster) serveIPv6() {
+	c.t.Helper()
+	c.kubectl("apply", "-f", "config/samples/eip-ipv6.yaml")
+	c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
+	c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
 }
 
 func (c *cluster) close() {

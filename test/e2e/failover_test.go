@@ -25,9 +25,7 @@ const (
 // other node answers within the failover time, and at no time do two.
 func TestOwnerKilled(t *testing.T) {
 	c := newServed(t)
-	c.kubectl("apply", "-f", "config/samples/eip-ipv6.yaml")
-	c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
-	c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
+	c.serveIPv6()
 
 	var longest time.Duration
 	for _, family := range []string{"192.168.93.231", "fd93::231"} {
@@ -80,6 +78,7 @@ func TestOwnerStopped(t *testing.T) {
 	if err != nil {
 		t.Fatalf("watching the wire: %v", err)
 	}
+	c.answersFrom(prober, time.Time{}, owner, func(host string) bool { return host == owner })
 	stopped := time.Now()
 	if err := c.speakers[owner].Stop(t.Context()); err != nil {
 		t.Fatalf("stopping the speaker of %s: %v", owner, err)

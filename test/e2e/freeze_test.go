@@ -18,14 +18,8 @@ const heldProbes = 200
 // time in between in its socket, and answers none before the address is its own
 // again.
 func TestOwnerFrozen(t *testing.T) {
-	c := newFairway(t, 3)
-	c.kubectl("create", "namespace", "dev")
-	c.pods("dev", "nginx", "n1", "n2", "n3")
-	c.kubectl("apply", "-f", "config/samples/layer2.yaml", "-f", "config/samples/eip-ipv6.yaml")
-	c.hasIP("dev", "svc-lb", "192.168.93.231")
-	c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
-	c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
-	c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
+	c := newServed(t)
+	c.serveIPv6()
 
 	for _, family := range []string{"192.168.93.231", "fd93::231"} {
 		owner := c.ownerOf(family)

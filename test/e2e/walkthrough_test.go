@@ -97,11 +97,9 @@ func TestWalkthrough(t *testing.T) {
 		}
 	})
 	c.run("the same with IPv6", func(t *testing.T) {
-		c.kubectl("apply", "-f", "config/samples/eip-ipv6.yaml")
-		c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
+		c.serveIPv6()
 		owner := c.ownerOf("fd93::231")
 		c.hasEvent("Service", "dev", "svc-lb-ipv6", "Normal SetBalancer", "node "+owner+" announces fd93::231 on eth33")
-		c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
 		c.eventually("kubectl get eip", func() string {
 			out := c.kubectl("get", "eip", "eip-pool-ipv6", "--no-headers")
 			if slices.Equal(strings.Fields(out), []string{"eip-pool-ipv6", "fd93::231-fd93::238", "1", "8"}) {

@@ -15,6 +15,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,10 @@ import (
 // maxNodes keeps the nodes' addresses (.11 and up) clear of the client's (.100).
 const maxNodes = 80
 
+// binDirVariable names the folder of the programs for all labs of a process,
+// so that one test run can be made with the race detector in them.
+const binDirVariable = "FAIRWAY_BIN"
+
 // Options say what a lab looks like. The zero value is a lab with one node.
 type Options struct {
 	// Name is the lab's id: its namespaces are called fwlab-<Name>-<host>.
@@ -40,7 +45,8 @@ type Options struct {
 	// Root is the repository; found from the working directory upwards if empty.
 	Root string
 	// BinDir holds the programs that the lab starts (kubernetes, kubectl,
-	// lab-pod, fairway-controller, fairway-speaker); Root/bin if empty.
+	// lab-pod, fairway-controller, fairway-speaker); the folder that the environment
+	// variable FAIRWAY_BIN names, or else Root/bin, if empty.
 	BinDir string
 	// Log receives a line for every step that may take long; may be nil.
 	Log func(format string, args ...any)
@@ -261,7 +267,7 @@ func (o *Options) complete() error {
 		o.Root = root
 	}
 	if o.BinDir == "" {
-		o.BinDir = filepath.Join(o.Root, "bin")
+		o.BinDir = cmp.Or(os.Getenv(binDirVariable), filepath.Join(o.Root, "bin"))
 	}
 	var err error
 	if o.BinDir, err = filepath.Abs(o.BinDir); err != nil {
