@@ -324,7 +324,9 @@ func (c *cluster) reaches(url string, pods ...string) (clients []string) {
 	return clients
 }
 
-// events returns the events on an object, as "Type Reason: note".
+// events returns Fairway's events on an object, as "Type Reason: note". The
+// API server writes some of its own, when it finds a Service's cluster IP
+// before it finds its allocation.
 func (c *cluster) events(kind, namespace, name string) []string {
 	c.t.Helper()
 	var list corev1.EventList
@@ -333,7 +335,8 @@ func (c *cluster) events(kind, namespace, name string) []string {
 	}
 	var events []string
 	for _, e := range list.Items {
-		if o := e.InvolvedObject; o.Kind == kind && o.Namespace == namespace && o.Name == name {
+		ours := strings.HasPrefix(e.ReportingController, "fairway-")
+		if o := e.InvolvedObject; ours && o.Kind == kind && o.Namespace == namespace && o.Name == name {
 			events = append(events, fmt.Sprintf("%s %s: %s", e.Type, e.Reason, e.Message))
 		}
 	}
