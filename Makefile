@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 BIN := $(CURDIR)/bin
 # The tests run the programs with the race detector in them.
 RACE := $(BIN)/race
-PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./speaker/...
+PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./internal/... ./speaker/...
 
 .PHONY: help
 help: ## Show this list
@@ -41,7 +41,7 @@ bench: ## Run the benchmarks
 
 .PHONY: lint
 lint: ## Check formatting, go vet, staticcheck and the modules
-	@unformatted=$$(gofmt -l api cmd controller dataplane speaker test); \
+	@unformatted=$$(gofmt -l api cmd controller dataplane internal speaker test); \
 		if [[ -n $$unformatted ]]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	@test/progress.sh "go vet" go vet ./...
 	@test/progress.sh "staticcheck" go tool staticcheck ./...

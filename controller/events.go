@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/internal/note"
 )
 
 // Reasons of events. Those on Services are OpenELB's.
@@ -27,9 +28,6 @@ const (
 	reasonDeletionWaits       = "DeletionWaits"
 )
 
-// maxNote is the API server's limit on the text of an event, in bytes.
-const maxNote = 1024
-
 // reporter writes events. A warning is written once, and again only after it
 // was different or over, or for another object of the name.
 type reporter struct {
@@ -39,7 +37,7 @@ type reporter struct {
 
 type warning struct {
 	uid  types.UID
-	note string
+	text string
 }
 
 func newReporter(recorder events.EventRecorder) *reporter {
@@ -76,8 +74,6 @@ func (e *reporter) refused(svc *corev1.Service, held ipam.Allocation, refusal *i
 	if refusal.Reason == ipam.InvalidRequest || refusal.Reason == ipam.NoEligiblePool {
 		reason = reasonConstructRequest
 	}
-	// client-go takes events for repetitions that have the same reason and
-	// action, whatever they say.
 	e.warn(serviceRequest, svc, reason, string(refusal.Reason), note)
 }
 
@@ -128,25 +124,16 @@ func (e *reporter) forget(req request) {
 	delete(e.warned, req)
 }
 
-func (e *reporter) note(object client.Object, reason, action, note string) {
-	e.recorder.Eventf(object, nil, corev1.EventTypeNormal, reason, action, "%s", clip(note))
+func (e *reporter) note(object client.Object, reason, action, text string) {
+	note.Write(e.recorder, object, corev1.EventTypeNormal, reason, action, text)
 }
 
-func (e *reporter) warn(kind requestKind, object client.Object, reason, action, note string) {
+func (e *reporter) warn(kind requestKind, object client.Object, reason, action, text string) {
 	req := request{kind: kind, NamespacedName: client.ObjectKeyFromObject(object)}
-	this := warning{uid: object.GetUID(), note: note}
+	this := warning{uid: object.GetUID(), text: text}
 	if e.warned[req] == this {
 		return
 	}
 	e.warned[req] = this
-	e.recorder.Eventf(object, nil, corev1.EventTypeWarning, reason, action, "%s", clip(note))
-}
-
-// clip shortens a text to what an event may carry.
-func clip(note string) string {
-	if len(note) <= maxNote {
-		return note
-	}
-	const ellipsis = "..."
-	return strings.ToValidUTF8(note[:maxNote-len(ellipsis)], "") + ellipsis
+	note.Write(e.recorder, object, corev1.EventTypeWarning, reason, action, text)
 }

@@ -123,12 +123,3 @@ func TestWarningsAreNotRepeated(t *testing.T) {
 		t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
-
-func TestClip(t *testing.T) {
-	if got := clip("short"); got != "short" {
-		t.Errorf("clip = %q", got)
-	}
-	if got := clip(strings.Repeat("é", 600)); len(got) > maxNote || !strings.HasSuffix(got, "é...") {
-		t.Errorf("clip = %d bytes, ends in %q", len(got), got[len(got)-6:])
-	}
-}

@@ -2,15 +2,14 @@ package speaker
 
 import (
 	"fmt"
-	"hash/fnv"
 	"net/netip"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/fairway-lb/fairway/internal/note"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
@@ -26,9 +25,6 @@ const (
 // flap.
 const reportDelay = 5 * time.Second
 
-// maxNote is the API server's limit on the text of an event, in bytes.
-const maxNote = 1024
-
 // reports writes an event for each change that an operator would ask about,
 // once in the cluster and once for each cause: who announces an address, why
 // no one does, why a node cannot announce a pool.
@@ -37,10 +33,12 @@ type reports struct {
 	recorder  events.EventRecorder
 	announced map[announcement]string // -> link
 	refusals  map[string]refusal      // by Eip
-	unowned   map[subject]map[netip.Addr]*cause
+	unowned   map[subject]map[netip.Addr]cause
+	pending   map[announcement]cause // of the unowned, those to be reported yet
 }
 
-// announcement is an address of a Service that this node answers for.
+// announcement is an address of a Service, one that this node answers for or
+// one that nobody does.
 type announcement struct {
 	subject
 	addr netip.Addr
@@ -52,11 +50,10 @@ type refusal struct {
 	text string
 }
 
-// cause is why, since when, and whether that was reported.
+// cause is why an address has no owner, and since when.
 type cause struct {
-	text     string
-	since    time.Time
-	reported bool
+	text  string
+	since time.Time
 }
 
 func newReports(node string, recorder events.EventRecorder) reports {
@@ -65,7 +62,8 @@ func newReports(node string, recorder events.EventRecorder) reports {
 		recorder:  recorder,
 		announced: map[announcement]string{},
 		refusals:  map[string]refusal{},
-		unowned:   map[subject]map[netip.Addr]*cause{},
+		unowned:   map[subject]map[netip.Addr]cause{},
+		pending:   map[announcement]cause{},
 	}
 }
 
@@ -116,20 +114,28 @@ func (r *reports) pools(pools map[string]pool) {
 // decided notes which addresses of a Service have no owner.
 func (r *reports) decided(svc subject, decisions []decided, now time.Time) {
 	before := r.unowned[svc]
-	delete(r.unowned, svc)
+	unowned := map[netip.Addr]cause{}
 	for _, d := range decisions {
 		// Other protocols than layer 2 have no owner and need none.
 		if d.Owner != "" || d.Reason == plan.ReasonNotLayer2 {
 			continue
 		}
-		if r.unowned[svc] == nil {
-			r.unowned[svc] = map[netip.Addr]*cause{}
+		c, known := before[d.Addr]
+		if text := d.Explain(); !known || c.text != text {
+			c = cause{text: text, since: now}
+			r.pending[announcement{svc, d.Addr}] = c
 		}
-		c := before[d.Addr]
-		if text := d.Explain(); c == nil || c.text != text {
-			c = &cause{text: text, since: now}
+		unowned[d.Addr] = c
+	}
+	for addr := range before {
+		if _, still := unowned[addr]; !still {
+			delete(r.pending, announcement{svc, addr})
 		}
-		r.unowned[svc][d.Addr] = c
+	}
+	if len(unowned) == 0 {
+		delete(r.unowned, svc)
+	} else {
+		r.unowned[svc] = unowned
 	}
 }
 
@@ -138,43 +144,23 @@ func (r *reports) decided(svc subject, decisions []decided, now time.Time) {
 // wants to be called again, 0 for never.
 func (r *reports) write(view plan.View, now time.Time) time.Duration {
 	var next time.Duration
-	for svc, causes := range r.unowned {
-		for addr, c := range causes {
-			if c.reported {
-				continue
+	for a, c := range r.pending {
+		if wait := reportDelay - now.Sub(c.since); wait > 0 {
+			if next == 0 || wait < next {
+				next = wait
 			}
-			if wait := reportDelay - now.Sub(c.since); wait > 0 {
-				if next == 0 || wait < next {
-					next = wait
-				}
-				continue
-			}
-			c.reported = true
-			if view.Reporter(addr) == r.node {
-				r.event(svc.reference(), corev1.EventTypeWarning, eventSetBalancer, "%s is not announced: %s", addr, c.text)
-			}
+			continue
+		}
+		delete(r.pending, a)
+		if view.Reporter(a.addr) == r.node {
+			r.event(a.reference(), corev1.EventTypeWarning, eventSetBalancer, "%s is not announced: %s", a.addr, c.text)
 		}
 	}
 	return next
 }
 
-// event writes an event. For client-go, events on an object are repetitions of
-// one, whose text it keeps, if their reason and action are the same, whatever
-// they say. So the action stands for the text.
 func (r *reports) event(object *corev1.ObjectReference, eventType, reason, format string, args ...any) {
-	note := clip(fmt.Sprintf(format, args...))
-	digest := fnv.New32a()
-	_, _ = digest.Write([]byte(note)) // never fails
-	r.recorder.Eventf(object, nil, eventType, reason, fmt.Sprintf("Announce-%08x", digest.Sum32()), "%s", note)
-}
-
-// clip shortens a text to what an event may carry.
-func clip(note string) string {
-	if len(note) <= maxNote {
-		return note
-	}
-	const ellipsis = "..."
-	return strings.ToValidUTF8(note[:maxNote-len(ellipsis)], "") + ellipsis
+	note.Write(r.recorder, object, eventType, reason, "Announce", fmt.Sprintf(format, args...))
 }
 
 func (s subject) reference() *corev1.ObjectReference {
