@@ -58,11 +58,45 @@ type EipSpec struct {
 	// +optional
 	Disable bool `json:"disable,omitempty"`
 
-	// UsingKnownIPs lets addresses be given that end in .0 or .255. It has
-	// had no effect since OpenELB v0.4.
+	// UsingKnownIPs gives every address of an IPv4 CIDR. Without it, the
+	// network and broadcast address of a CIDR up to /30, and its addresses
+	// that end in .0 or .255, are given only to Services that ask for them.
+	// A range, a /31, a /32 and a single address mean what they say.
 	//
 	// +optional
 	UsingKnownIPs bool `json:"usingKnownIPs,omitempty"`
+
+	// Addresses are more addresses of the pool, each spelled as Address is.
+	// They may be changed: adding is always possible, removing while no
+	// Service holds an address that would go.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	// +optional
+	Addresses []PoolAddress `json:"addresses,omitempty"`
+
+	// Exclude takes addresses out of Address and Addresses, spelled as they
+	// are. It may be changed as Addresses may.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	// +optional
+	Exclude []PoolAddress `json:"exclude,omitempty"`
+
+	// AllocationPolicy says which free address is given next: the Lowest,
+	// which is the default, or the one that was never used or has been free
+	// for the longest time (Rotate).
+	//
+	// +kubebuilder:validation:Enum=Lowest;Rotate
+	// +optional
+	AllocationPolicy string `json:"allocationPolicy,omitempty"`
+
+	// Quarantine is how long a freed address rests before it is given
+	// again, such as 10m. A Service that asks for the address gets it all
+	// the same. Absent means not at all.
+	//
+	// +optional
+	Quarantine *metav1.Duration `json:"quarantine,omitempty"`
 
 	// Priority orders pools that are bound to one namespace; the smallest
 	// number is tried first.
@@ -81,6 +115,63 @@ type EipSpec struct {
 	//
 	// +optional
 	NamespaceSelector map[string]string `json:"namespaceSelector,omitempty"`
+
+	// ServiceSelector holds automatic allocation to Services with such
+	// labels, of the namespaces that the pool is bound to, or of any if it
+	// is bound to none.
+	//
+	// +optional
+	ServiceSelector *metav1.LabelSelector `json:"serviceSelector,omitempty"`
+
+	// Exclusive refuses Services of namespaces that the pool is not bound
+	// to also when they ask for the pool or for an address of it.
+	//
+	// +optional
+	Exclusive bool `json:"exclusive,omitempty"`
+
+	// Sharing widens who may share an address by consent.
+	//
+	// +optional
+	Sharing *EipSharing `json:"sharing,omitempty"`
+
+	// NamespaceLimits bound how many addresses of the pool the Services of a
+	// namespace may hold. The key is the name of a namespace, or * for each
+	// that is not named. Lowering a limit takes no address away.
+	//
+	// +kubebuilder:validation:MaxProperties=1024
+	// +optional
+	NamespaceLimits map[string]AddressLimit `json:"namespaceLimits,omitempty"`
+}
+
+// Values of EipSpec.AllocationPolicy.
+const (
+	AllocationLowest = "Lowest"
+	AllocationRotate = "Rotate"
+)
+
+// AnyNamespace stands for every namespace in EipSharing.Namespaces and for
+// those not named in EipSpec.NamespaceLimits.
+const AnyNamespace = "*"
+
+// PoolAddress is an address, a CIDR or a range, spelled as EipSpec.Address is.
+//
+// +kubebuilder:validation:MaxLength=128
+type PoolAddress string
+
+// AddressLimit is a number of addresses.
+//
+// +kubebuilder:validation:Minimum=0
+type AddressLimit int32
+
+// EipSharing says who may share addresses of a pool.
+type EipSharing struct {
+	// Namespaces whose Services may share an address with one another; *
+	// stands for all. Services of one namespace always may.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1024
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
 // EipStatus is a summary of the pool, written by the controller.
@@ -96,11 +187,27 @@ type EipStatus struct {
 	// +optional
 	Usage int `json:"usage"`
 
-	// PoolSize is the number of addresses in the pool; a pool of more than
-	// 2^63-1 addresses shows 2^63-1.
+	// PoolSize is the number of addresses that can be given, those in use
+	// included; a pool of more than 2^63-1 shows 2^63-1.
 	//
 	// +optional
 	PoolSize int `json:"poolSize"`
+
+	// Total is PoolSize, exact.
+	//
+	// +optional
+	Total string `json:"total,omitempty"`
+
+	// Free is the exact number of addresses that can be given now.
+	//
+	// +optional
+	Free string `json:"free,omitempty"`
+
+	// Quarantined maps each address that rests after its use to when it can
+	// be given again.
+	//
+	// +optional
+	Quarantined map[string]metav1.Time `json:"quarantined,omitempty"`
 
 	// Occupied is true while no address is free.
 	//
@@ -126,7 +233,32 @@ type EipStatus struct {
 	//
 	// +optional
 	Ready bool `json:"ready,omitempty"`
+
+	// Conditions say more: Ready, Overlapping, Exhausted, DeletionWaits and
+	// OutOfPool.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// Types of conditions on Eips.
+const (
+	// ConditionReady is False while the controller cannot use the pool.
+	ConditionReady = "Ready"
+	// ConditionOverlapping is True while another Eip has addresses of this
+	// one. None is given twice all the same.
+	ConditionOverlapping = "Overlapping"
+	// ConditionExhausted is True while no address can be given.
+	ConditionExhausted = "Exhausted"
+	// ConditionDeletionWaits is True while the Eip is to be deleted and
+	// Services hold addresses of it. Its message names them.
+	ConditionDeletionWaits = "DeletionWaits"
+	// ConditionOutOfPool is True while Services hold addresses that came from
+	// the pool and were cut from it. They keep them.
+	ConditionOutOfPool = "OutOfPool"
+)
 
 // Eip is a pool of load-balancer addresses.
 //

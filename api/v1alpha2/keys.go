@@ -1,7 +1,7 @@
 package v1alpha2
 
-// Keys on Services. All but LoadBalancerClass are OpenELB's own, spelled as
-// its users' manifests spell them.
+// Keys on Services. Those without network.kubesphere.io are OpenELB's own,
+// spelled as its users' manifests spell them.
 const (
 	// AnnotationLoadBalancer on a Service of type LoadBalancer opts it in
 	// when its value is LoadBalancerValue.
@@ -14,21 +14,47 @@ const (
 	LoadBalancerClass = "network.kubesphere.io/eip"
 
 	// AnnotationPool on a Service names the Eip that its address is to come
-	// from. LabelPool, the same key as a label, is written by the controller
-	// and names the Eip that the Service's address did come from.
+	// from, or several separated by commas, the preferred first. LabelPool,
+	// the same key as a label, is written by the controller and names the
+	// Eip that the Service's first address did come from.
 	AnnotationPool = "eip.openelb.kubesphere.io/v1alpha2"
 	LabelPool      = AnnotationPool
-	// AnnotationAddress on a Service asks for one address. It wins over
-	// spec.loadBalancerIP.
+	// AnnotationAddress on a Service asks for one address, or for one of each
+	// family separated by a comma. It wins over spec.loadBalancerIP.
 	AnnotationAddress = "eip.openelb.kubesphere.io/v1alpha1"
-	// AnnotationProtocol on a Service (bgp, layer2 or vip) was required up
-	// to OpenELB v0.5 and is in many manifests. It has no effect: the Eip
-	// decides the protocol.
+	// AnnotationProtocol on a Service (bgp, layer2 or vip) holds the choice
+	// among the Eips that serve it to those of that protocol. It has no
+	// effect on a Service that names an Eip or an address.
 	AnnotationProtocol = "protocol.openelb.kubesphere.io/v1alpha1"
+	// AnnotationShare on a Service is a key of the owner's choice: Services
+	// that carry the same may have one address together.
+	AnnotationShare = "network.kubesphere.io/allow-shared-ip"
+	// ConditionAllocated is the type of the condition in a Service's status
+	// that says whether it has the addresses that it asks for.
+	ConditionAllocated = "network.kubesphere.io/AddressAllocated"
 
 	// FinalizerService keeps a Service that holds an address until the
 	// address is returned to its Eip.
 	FinalizerService = "finalizer.lb.kubesphere.io/v1alpha1"
+)
+
+// Keys of other generations and implementations, read where Fairway's own are
+// absent, so that Services keep their addresses when their cluster changes to
+// Fairway. None is ever written.
+const (
+	// The keys of OpenELB up to v0.4.3, which was called Porter.
+	LegacyLoadBalancerValue  = "porter"
+	LegacyAnnotationPool     = "eip.porter.kubesphere.io/v1alpha2"
+	LegacyAnnotationAddress  = "eip.porter.kubesphere.io/v1alpha1"
+	LegacyAnnotationProtocol = "protocol.porter.kubesphere.io/v1alpha1"
+
+	// MetalLB's keys follow one of its two prefixes.
+	MetalLBPrefix           = "metallb.io/"
+	MetalLBDeprecatedPrefix = "metallb.universe.tf/"
+	MetalLBPool             = "address-pool"
+	MetalLBAddresses        = "loadBalancerIPs"
+	MetalLBShare            = "allow-shared-ip"
+	MetalLBAllocatedFrom    = "ip-allocated-from-pool"
 )
 
 // Keys on Eips.
@@ -39,6 +65,9 @@ const (
 	AnnotationDefaultEip = "eip.openelb.kubesphere.io/is-default-eip"
 	// FinalizerEip keeps an Eip until no Service holds an address of it.
 	FinalizerEip = "finalizer.ipam.kubesphere.io/v1alpha1"
+	// AnnotationForceDelete, when it is true on an Eip that is being deleted,
+	// has its Services move to other Eips, or go without an address.
+	AnnotationForceDelete = "network.kubesphere.io/force-delete"
 )
 
 // BgpConfName is the name of the one BgpConf that is honoured.
