@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,12 +38,18 @@ func (r *reconciler) adoptAll(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(found, bySeniority)
+	for _, svc := range found {
+		r.adopt(svc, nil)
+	}
+	// What Services show counts before what Eips say that they have.
+	recorded := recordedIn(eips.Items)
 	var pending []ipam.ServiceKey
 	for _, svc := range found {
-		if r.adopt(svc); !r.holds(svc) {
+		if r.adopt(svc, recorded[keyOf(svc)]); !r.holds(svc) {
 			pending = append(pending, keyOf(svc))
 		}
 	}
+	r.restoreQuarantine(eips.Items)
 	r.retry(pending)
 	log.FromContext(ctx).Info("Adopted the addresses that Services have",
 		"adopted", len(found)-len(pending), "pending", len(pending), "eips", len(eips.Items))
@@ -79,23 +87,64 @@ func bySeniority(a, b *corev1.Service) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// adopt has a Service hold the address that is in its status, if it holds
-// none. Once all are adopted, an address of another Service is not taken for
-// its own: whoever wrote it there, it was not this process.
-func (r *reconciler) adopt(svc *corev1.Service) {
+// adopt has a Service hold the addresses that it shows, or else those that an
+// Eip's status records for it, if it holds none. Once all are adopted, an
+// address of another Service is not taken for its own: whoever wrote it there,
+// it was not this process.
+func (r *reconciler) adopt(svc *corev1.Service, recorded []netip.Addr) {
 	if r.holds(svc) {
 		return
 	}
-	addr, ok := addressOf(svc, r.ipam.PoolContaining)
-	if !ok || (r.adopted && r.ipam.InUse(addr)) {
+	found := addressesIn(svc, r.ipam)
+	if len(found) == 0 && wanted(svc, r.options.DefaultLoadBalancer) {
+		found = slices.DeleteFunc(slices.Clone(recorded), r.ipam.InUse)
+	}
+	if r.adopted {
+		found = slices.DeleteFunc(found, r.ipam.InUse)
+	}
+	if len(found) == 0 {
 		return
 	}
 	r.uids[keyOf(svc)] = svc.UID
-	wish, _ := wishOf(svc, nil) // a wish that cannot be read is refused later
-	r.touch(r.ipam.Adopt(wish, addr, svc.Labels[v1alpha2.LabelPool]))
+	wish, _ := wishOf(svc, nil, r.hasPool) // a wish that cannot be read is refused later
+	r.touch(r.ipam.Adopt(wish, found, recordedPool(svc))...)
+}
+
+// recordedIn reads the addresses that Eips record as used. OpenELB kept the
+// truth there.
+func recordedIn(eips []v1alpha2.Eip) map[ipam.ServiceKey][]netip.Addr {
+	recorded := map[ipam.ServiceKey][]netip.Addr{}
+	for i := range eips {
+		for text, services := range eips[i].Status.Used {
+			addr, err := netip.ParseAddr(text)
+			if err != nil || addr.Zone() != "" {
+				continue
+			}
+			for name := range strings.SplitSeq(services, ";") {
+				namespace, name, _ := strings.Cut(name, "/")
+				key := ipam.ServiceKey{Namespace: namespace, Name: name}
+				recorded[key] = append(recorded[key], addr.Unmap())
+			}
+		}
+	}
+	for _, addresses := range recorded {
+		slices.SortFunc(addresses, netip.Addr.Compare)
+	}
+	return recorded
+}
+
+// restoreQuarantine has addresses go on resting that rested before.
+func (r *reconciler) restoreQuarantine(eips []v1alpha2.Eip) {
+	for i := range eips {
+		for text, until := range eips[i].Status.Quarantined {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				r.ipam.Rest(eips[i].Name, addr, until.Time)
+			}
+		}
+	}
 }
 
 func (r *reconciler) holds(svc *corev1.Service) bool {
 	held, _ := r.ipam.Lookup(keyOf(svc))
-	return held.Held()
+	return len(held) > 0
 }

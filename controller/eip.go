@@ -3,11 +3,13 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"go4.org/netipx"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -44,10 +46,10 @@ func (r *reconciler) reconcileEip(ctx context.Context, req request) (reconcile.R
 // written serves all the same.
 func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip) (reconcile.Result, error) {
 	pool, invalid := poolOf(eip)
-	if invalid != nil {
-		r.leaveOut(eip, invalid)
-	} else {
+	if invalid == nil {
 		r.setPool(pool)
+	} else {
+		r.leaveOut(eip, invalid)
 	}
 	switch {
 	case pool.Deleting:
@@ -59,7 +61,7 @@ func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip
 			return reconcile.Result{}, err
 		}
 	}
-	result, err := r.writeStatus(ctx, req, eip)
+	result, err := r.writeStatus(ctx, req, eip, invalid)
 	if err == nil && invalid == nil && !pool.Deleting {
 		r.events.forget(req)
 	}
@@ -73,44 +75,94 @@ func poolOf(eip *v1alpha2.Eip) (ipam.Pool, error) {
 	if errs := validation.IsValidLabelValue(eip.Name); len(errs) > 0 {
 		return pool, fmt.Errorf("its name cannot be the value of a label, which Services that hold its addresses carry (%s): create it under a shorter name", strings.Join(errs, "; "))
 	}
-	addresses, err := v1alpha2.ParseAddress(eip.Spec.Address)
+	blocks, excluded, err := eip.Spec.Blocks()
 	if err != nil {
-		return pool, fmt.Errorf("its spec.address %q is no address, CIDR or range: %w. Delete it, and create it with a correct address", eip.Spec.Address, err)
+		return pool, fmt.Errorf("%w: write an address, a CIDR, or a range whose first address is the lower; an Eip with a wrong spec.address has to be created anew", err)
 	}
-	pool.Ranges = []netipx.IPRange{addresses}
+	var selector labels.Selector
+	if eip.Spec.ServiceSelector != nil {
+		if selector, err = metav1.LabelSelectorAsSelector(eip.Spec.ServiceSelector); err != nil {
+			return pool, fmt.Errorf("its spec.serviceSelector cannot be read: %w", err)
+		}
+	}
+	pool.Space = ipam.NewSpace(blocks, excluded, eip.Spec.UsingKnownIPs)
+	pool.Protocol = eip.Spec.Protocol
 	pool.Disabled = eip.Spec.Disable
-	pool.Default = strings.EqualFold(eip.Annotations[v1alpha2.AnnotationDefaultEip], "true")
+	pool.Rehome = pool.Deleting && isTrue(eip.Annotations[v1alpha2.AnnotationForceDelete])
+	pool.Default = isTrue(eip.Annotations[v1alpha2.AnnotationDefaultEip])
+	pool.Exclusive = eip.Spec.Exclusive
 	pool.Priority = eip.Spec.Priority
 	pool.Namespaces = eip.Spec.Namespaces
 	pool.NamespaceSelector = eip.Spec.NamespaceSelector
+	pool.ServiceSelector = selector
+	pool.Rotate = eip.Spec.AllocationPolicy == v1alpha2.AllocationRotate
+	if eip.Spec.Quarantine != nil {
+		pool.Quarantine = eip.Spec.Quarantine.Duration
+	}
+	if eip.Spec.Sharing != nil {
+		pool.SharingNamespaces = eip.Spec.Sharing.Namespaces
+	}
+	if len(eip.Spec.NamespaceLimits) > 0 {
+		pool.NamespaceLimits = make(map[string]int, len(eip.Spec.NamespaceLimits))
+		for namespace, limit := range eip.Spec.NamespaceLimits {
+			pool.NamespaceLimits[namespace] = int(limit)
+		}
+	}
 	return pool, nil
 }
 
-// setPool follows up on what a changed pool means to Services.
-func (r *reconciler) setPool(pool ipam.Pool) {
-	changed, renamed := r.ipam.SetPool(pool)
-	r.retry(renamed)
-	if changed && !pool.Disabled && !pool.Deleting {
-		r.retry(r.waiting.all())
-	}
-	if usage, ok := r.ipam.Usage(pool.Name); ok {
-		r.metrics.setPool(pool.Name, usage)
-	}
+// isTrue reads a boolean annotation; OpenELB's users write "True" too.
+func isTrue(value string) bool {
+	return strings.EqualFold(value, "true")
 }
 
-// leaveOut reports a pool that cannot be used.
+// setPool follows up on what a changed pool means to Services and to other
+// pools.
+func (r *reconciler) setPool(pool ipam.Pool) {
+	overlapped := r.ipam.Overlaps(pool.Name)
+	changed, affected := r.ipam.SetPool(pool)
+	usage, _ := r.ipam.Usage(pool.Name)
+	r.metrics.setPool(pool.Name, usage)
+	if changed {
+		r.retry(affected)
+		r.lookAtEips(overlapped, r.ipam.Overlaps(pool.Name))
+		if !pool.Disabled && !pool.Deleting {
+			r.waiting.poolChanged(pool.Name, func(wish *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, wish) })
+		}
+	}
+	if usage.Quarantined < r.resting[pool.Name] {
+		r.waiting.roomMade(pool.Name, "")
+	}
+	r.resting[pool.Name] = usage.Quarantined
+	r.callNext(pool.Name)
+}
+
+// leaveOut reports a pool that cannot be used. Should it have been usable
+// before, it stays as it was.
 func (r *reconciler) leaveOut(eip *v1alpha2.Eip, err error) {
-	r.retry(r.ipam.RemovePool(eip.Name))
-	r.metrics.dropPool(eip.Name)
-	r.events.invalidEip(eip, err)
+	text := "The Eip is not used: " + err.Error()
+	if r.hasPool(eip.Name) {
+		text = "The change of the Eip has no effect: " + err.Error()
+	}
+	r.events.invalidEip(eip, text)
 }
 
 func (r *reconciler) dropPool(req request) {
+	overlapped := r.ipam.Overlaps(req.Name)
 	r.retry(r.ipam.RemovePool(req.Name))
+	r.lookAtEips(overlapped)
 	r.metrics.dropPool(req.Name)
 	r.events.forget(req)
 	delete(r.written, req)
 	delete(r.statuses, req.Name)
+	delete(r.resting, req.Name)
+}
+
+// lookAtEips has Eips looked at because what they overlap with has changed.
+func (r *reconciler) lookAtEips(names ...[]string) {
+	for _, name := range slices.Concat(names...) {
+		r.queue.Add(requestForEip(name))
+	}
 }
 
 func (r *reconciler) ensureFinalizer(ctx context.Context, req request, eip *v1alpha2.Eip) error {
@@ -123,8 +175,8 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, req request, eip *v1al
 
 // finishDeletion lets a pool go once no Service holds an address of it.
 func (r *reconciler) finishDeletion(ctx context.Context, req request, eip *v1alpha2.Eip) (done bool, err error) {
-	if holders := r.ipam.Holders(eip.Name); len(holders) > 0 {
-		r.events.deletionWaits(eip, waitsFor(holders))
+	if usage, _ := r.ipam.Usage(eip.Name); usage.InUse > 0 || len(r.ipam.OutOfPool(eip.Name)) > 0 {
+		r.events.deletionWaits(eip)
 		return false, nil
 	}
 	original := eip.DeepCopy()
@@ -132,25 +184,4 @@ func (r *reconciler) finishDeletion(ctx context.Context, req request, eip *v1alp
 		return true, nil
 	}
 	return true, r.patch(ctx, req, r.patchObject, eip, original)
-}
-
-// waitsFor names the first Services that hold addresses of a pool.
-func waitsFor(holders []ipam.Holder) string {
-	const named = 3
-	var services []ipam.ServiceKey
-	for _, holder := range holders {
-		services = append(services, holder.Services...)
-	}
-	if len(services) == 1 {
-		return fmt.Sprintf("The Eip stays until Service %s gives its address up: delete the Service, or have it ask for another Eip", services[0])
-	}
-	var texts []string
-	for _, service := range services[:min(named, len(services))] {
-		texts = append(texts, service.String())
-	}
-	text := strings.Join(texts, ", ")
-	if more := len(services) - named; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return fmt.Sprintf("The Eip stays until %d Services give their addresses up: %s. Delete the Services, or have them ask for another Eip", len(services), text)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -25,7 +26,7 @@ func TestPoolOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if pool.Name != "eip" || pool.Ranges[0].String() != "10.0.0.1-10.0.0.9" || !pool.Disabled || !pool.Deleting || pool.Default ||
+	if pool.Name != "eip" || pool.Space.String() != "10.0.0.1-10.0.0.9" || !pool.Disabled || !pool.Deleting || pool.Default ||
 		pool.Priority != 7 || !pool.Binds("ns", nil) || !pool.Binds("x", map[string]string{"a": "b"}) || pool.Binds("x", nil) {
 		t.Errorf("the pool is %+v", pool)
 	}
@@ -40,76 +41,140 @@ func TestPoolOf(t *testing.T) {
 
 // An Eip that cannot be used says what to do, and can still be deleted.
 func TestPoolOfInvalidEip(t *testing.T) {
-	for _, eip := range []*v1alpha2.Eip{
-		eipOf("eip", "10.0.0.9-10.0.0.1"), eipOf("eip", ""), eipOf("eip", " 10.0.0.1"), eipOf("eip", "10.0.0.1-2001:db8::1"),
-		eipOf(strings.Repeat("x", 64), "10.0.0.1"),
+	for _, test := range []struct {
+		eip  *v1alpha2.Eip
+		says string
+	}{
+		{eipOf("eip", "10.0.0.9-10.0.0.1"), "spec.address"},
+		{eipOf("eip", ""), "created anew"},
+		{eipOf("eip", " 10.0.0.1"), "invalid eip address format"},
+		{eipOf("eip", "10.0.0.1-2001:db8::1"), "invalid eip address format"},
+		{eipOf("eip", "10.0.0.1", func(eip *v1alpha2.Eip) { eip.Spec.Addresses = []v1alpha2.PoolAddress{"10.0.0.2", "junk"} }), `spec.addresses[1] "junk"`},
+		{eipOf("eip", "10.0.0.1", func(eip *v1alpha2.Eip) { eip.Spec.Exclude = []v1alpha2.PoolAddress{"10.0.0.0/33"} }), "spec.exclude[0]"},
+		{eipOf("eip", "10.0.0.1", func(eip *v1alpha2.Eip) {
+			eip.Spec.ServiceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Almost"}}}
+		}), "spec.serviceSelector"},
+		{eipOf(strings.Repeat("x", 64), "10.0.0.1"), "shorter name"},
 	} {
-		eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-		pool, err := poolOf(eip)
-		if err == nil || !strings.Contains(err.Error(), "create it") {
-			t.Errorf("%s %q: %v", eip.Name, eip.Spec.Address, err)
+		test.eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		pool, err := poolOf(test.eip)
+		if err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s %+v: %v", test.eip.Name, test.eip.Spec, err)
 		}
-		if !pool.Deleting || len(pool.Ranges) != 0 {
-			t.Errorf("%s %q: %+v", eip.Name, eip.Spec.Address, pool)
+		if !pool.Deleting {
+			t.Errorf("%s %+v: %+v", test.eip.Name, test.eip.Spec, pool)
 		}
 	}
 }
 
 // What a pool's status says of it.
 func TestStatusOf(t *testing.T) {
-	a := ipam.New()
-	for _, eip := range []*v1alpha2.Eip{eipOf("eip", "10.0.0.0-10.0.0.1"), eipOf("six", "2001:db8::/64")} {
+	four, six := eipOf("eip", "10.0.0.0-10.0.0.1"), eipOf("six", "2001:db8::/64")
+	w := newWorld(t, four, six)
+	for _, eip := range []*v1alpha2.Eip{four, six} {
 		pool, err := poolOf(eip)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.SetPool(pool)
+		w.r.ipam.SetPool(pool)
 	}
-	status := func(name string) v1alpha2.EipStatus {
-		usage, _ := a.Usage(name)
-		return statusOf(usage, a.Holders(name))
+	status := func(eip *v1alpha2.Eip) v1alpha2.EipStatus {
+		s := w.r.statusOf(eip, nil, nil)
+		s.Conditions = nil
+		return s
 	}
-	want := v1alpha2.EipStatus{PoolSize: 2, FirstIP: "10.0.0.0", LastIP: "10.0.0.1", V4: true, Ready: true}
-	if got := status("eip"); !reflect.DeepEqual(got, want) {
+	want := v1alpha2.EipStatus{PoolSize: 2, Total: "2", Free: "2", FirstIP: "10.0.0.0", LastIP: "10.0.0.1", V4: true, Ready: true}
+	if got := status(four); !reflect.DeepEqual(got, want) {
 		t.Errorf("empty: %+v", got)
 	}
 	for _, name := range []string{"one", "two"} { // two Services with one address
-		a.Adopt(ipam.Request{Service: ipam.ServiceKey{Namespace: "ns", Name: name}}, netip.MustParseAddr("10.0.0.0"), "eip")
+		w.r.ipam.Adopt(ipam.Request{Service: ipam.ServiceKey{Namespace: "ns", Name: name}}, []netip.Addr{netip.MustParseAddr("10.0.0.0")}, "eip")
 	}
-	want.Usage, want.Used = 1, map[string]string{"10.0.0.0": "ns/one;ns/two"}
-	if got := status("eip"); !reflect.DeepEqual(got, want) {
+	want.Usage, want.Free, want.Used = 1, "1", map[string]string{"10.0.0.0": "ns/one;ns/two"}
+	if got := status(four); !reflect.DeepEqual(got, want) {
 		t.Errorf("in use: %+v", got)
 	}
-	if _, refusal := a.Assign(ipam.Request{Service: ipam.ServiceKey{Namespace: "ns", Name: "three"}, Pool: "eip"}); refusal != nil {
-		t.Fatal(refusal)
+	if outcome := w.r.ipam.Assign(ipam.Request{Service: ipam.ServiceKey{Namespace: "ns", Name: "three"}, Pools: []string{"eip"}}); outcome.Refusal != nil {
+		t.Fatal(outcome.Refusal)
 	}
-	want.Usage, want.Used["10.0.0.1"], want.Occupied = 2, "ns/three", true
-	if got := status("eip"); !reflect.DeepEqual(got, want) {
+	want.Usage, want.Free, want.Used["10.0.0.1"], want.Occupied = 2, "0", "ns/three", true
+	if got := status(four); !reflect.DeepEqual(got, want) {
 		t.Errorf("full: %+v", got)
 	}
-	if got := status("six"); got.PoolSize != math.MaxInt || got.V4 || got.LastIP != "2001:db8::ffff:ffff:ffff:ffff" {
+	if got := status(six); got.PoolSize != math.MaxInt || got.Total != "18446744073709551616" || got.V4 || got.LastIP != "2001:db8::ffff:ffff:ffff:ffff" {
 		t.Errorf("IPv6: %+v", got)
+	}
+}
+
+// What an Eip's conditions say, in a sequence of changes to it.
+func TestEipConditions(t *testing.T) {
+	eip := eipOf("eip", "10.0.0.1")
+	w := newWorld(t, eip, eipOf("other", "10.0.1.0/24"))
+	req := requestForEip("eip")
+	edit := func(change func(*v1alpha2.Eip)) {
+		change(w.eips["eip"])
+		w.clock = w.clock.Add(statusInterval)
+		w.lookAt(req)
+	}
+	w.store(loadBalancer(named("a", "1"), optIn, inPool))
+	w.settle("a")
+	for _, step := range []struct {
+		name   string
+		change func(*v1alpha2.Eip)
+		want   map[string]string // status and reason by type
+		says   string            // a part of one of the messages
+	}{
+		{"full", func(*v1alpha2.Eip) {}, map[string]string{"Ready": "True Served", "Overlapping": "False NoOverlap", "Exhausted": "True Full"}, "spec.addresses"},
+		{"grown", func(eip *v1alpha2.Eip) { eip.Spec.Addresses = []v1alpha2.PoolAddress{"10.0.1.7"} },
+			map[string]string{"Ready": "True Served", "Overlapping": "True Overlap", "Exhausted": "False HasRoom"}, "eip address overlap with other"},
+		{"disabled", func(eip *v1alpha2.Eip) { eip.Spec.Disable = true }, map[string]string{"Ready": "False Disabled"}, "spec.disable"},
+		{"spoiled", func(eip *v1alpha2.Eip) { eip.Spec.Disable, eip.Spec.Exclude = false, []v1alpha2.PoolAddress{"junk"} },
+			map[string]string{"Ready": "False Invalid", "Exhausted": "False HasRoom"}, `The last change has no effect: spec.exclude[0] "junk"`},
+		{"cut", func(eip *v1alpha2.Eip) { eip.Spec.Exclude = []v1alpha2.PoolAddress{"10.0.0.1"} },
+			map[string]string{"Ready": "True Served", "OutOfPool": "True AddressesCut"}, "10.0.0.1 of Service ns/a"},
+		{"mended", func(eip *v1alpha2.Eip) { eip.Spec.Exclude = nil }, map[string]string{"Ready": "True Served", "OutOfPool": "False AllInside"}, ""},
+		{"deleted", func(eip *v1alpha2.Eip) { eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} },
+			map[string]string{"Ready": "False BeingDeleted", "DeletionWaits": "True Held"}, "ns/a"},
+	} {
+		edit(step.change)
+		status := w.eips["eip"].Status
+		said := false
+		for _, c := range status.Conditions {
+			if want, ok := step.want[c.Type]; ok && string(c.Status)+" "+c.Reason != want {
+				t.Errorf("%s: %s is %s %s, want %s", step.name, c.Type, c.Status, c.Reason, want)
+			}
+			said = said || strings.Contains(c.Message, step.says)
+		}
+		for kind := range step.want {
+			if meta.FindStatusCondition(status.Conditions, kind) == nil {
+				t.Errorf("%s: no condition %s", step.name, kind)
+			}
+		}
+		if !said {
+			t.Errorf("%s: no condition says %q: %+v", step.name, step.says, status.Conditions)
+		}
+		w.shows("a", "10.0.0.1")
 	}
 }
 
 // However many addresses are in use, the list of them stays within what an
 // object may be, and the count is right.
 func TestStatusOfHugePool(t *testing.T) {
-	a := ipam.New()
-	pool, err := poolOf(eipOf("eip", "2001:db8::/64"))
+	eip := eipOf("eip", "2001:db8::/64")
+	w := newWorld(t, eip)
+	pool, err := poolOf(eip)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.SetPool(pool)
+	w.r.ipam.SetPool(pool)
 	const services = 20_000
 	for i := range services {
 		key := ipam.ServiceKey{Namespace: strings.Repeat("n", 63), Name: fmt.Sprintf("%s%05d", strings.Repeat("s", 58), i)}
-		if _, refusal := a.Assign(ipam.Request{Service: key, Pool: "eip"}); refusal != nil {
-			t.Fatal(refusal)
+		if outcome := w.r.ipam.Assign(ipam.Request{Service: key, Pools: []string{"eip"}}); outcome.Refusal != nil {
+			t.Fatal(outcome.Refusal)
 		}
 	}
-	usage, _ := a.Usage("eip")
-	status := statusOf(usage, a.Holders("eip"))
+	status := w.r.statusOf(eip, nil, nil)
 	bytes := 0
 	for addr, holder := range status.Used {
 		bytes += len(addr) + len(holder)
@@ -119,7 +184,7 @@ func TestStatusOfHugePool(t *testing.T) {
 	}
 }
 
-// The Warning of an Eip that waits names some Services and counts all.
+// The condition of an Eip that waits names some Services and counts the rest.
 func TestWaitsFor(t *testing.T) {
 	holders := func(n int) []ipam.Holder {
 		var all []ipam.Holder
@@ -128,15 +193,9 @@ func TestWaitsFor(t *testing.T) {
 		}
 		return all
 	}
-	for n, parts := range map[int][]string{
-		1: {"until Service ns/0 "},
-		3: {"3 Services", "ns/0, ns/1, ns/2."},
-		9: {"9 Services", "ns/0, ns/1, ns/2 and 6 more."},
-	} {
-		for _, part := range parts {
-			if text := waitsFor(holders(n)); !strings.Contains(text, part) {
-				t.Errorf("%d holders: %q does not contain %q", n, text, part)
-			}
+	for n, part := range map[int]string{1: "by Service ns/0:", 3: "ns/0, ns/1, ns/2:", 9: "ns/0, ns/1, ns/2 and 6 more:"} {
+		if text := waitsFor(holders(n)); !strings.Contains(text, part) {
+			t.Errorf("%d holders: %q does not contain %q", n, text, part)
 		}
 	}
 }

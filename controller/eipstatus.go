@@ -2,67 +2,87 @@ package controller
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
-// maxUsedBytes bounds status.used, so that an Eip stays within what etcd
-// takes for one object (1.5 MiB) however many addresses it has in use. The
-// highest addresses are left out; status.usage counts all.
-const maxUsedBytes = 1 << 20
+// maxUsedBytes bounds status.used and status.quarantined each, so that an Eip
+// stays within what etcd takes for one object (1.5 MiB) however many addresses
+// it has in use. The highest addresses are left out; status.usage counts all.
+const maxUsedBytes = 512 << 10
 
 // writeStatus writes a changed status, unless the one before was written just
-// now: then it comes back later.
-func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2.Eip) (reconcile.Result, error) {
-	usage, ok := r.ipam.Usage(eip.Name)
-	if !ok {
-		return reconcile.Result{}, nil
-	}
+// now: then it comes back later. It comes back, too, when the next address has
+// rested long enough.
+func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2.Eip, invalid error) (reconcile.Result, error) {
 	now := r.now()
 	if rest := r.statuses[eip.Name].Add(statusInterval).Sub(now); rest > 0 {
 		return reconcile.Result{RequeueAfter: rest}, nil
 	}
-	status := statusOf(usage, r.ipam.Holders(eip.Name))
-	if equality.Semantic.DeepEqual(status, eip.Status) {
-		return reconcile.Result{}, nil
+	resting := r.ipam.Quarantined(eip.Name)
+	status := r.statusOf(eip, resting, invalid)
+	if !equality.Semantic.DeepEqual(status, eip.Status) {
+		original := eip.DeepCopy()
+		eip.Status = status
+		if err := r.patch(ctx, req, r.patchStatus, eip, original); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.statuses[eip.Name] = now
 	}
-	original := eip.DeepCopy()
-	eip.Status = status
-	if err := r.patch(ctx, req, r.patchStatus, eip, original); err != nil {
-		return reconcile.Result{}, err
-	}
-	r.statuses[eip.Name] = now
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: untilFirst(resting, now)}, nil
 }
 
-// statusOf sums up a pool that is in service.
-func statusOf(usage ipam.Usage, holders []ipam.Holder) v1alpha2.EipStatus {
-	status := v1alpha2.EipStatus{
-		Usage:    usage.InUse,
-		PoolSize: ipam.SaturatingInt(usage.Total),
-		Occupied: usage.Full(),
-		FirstIP:  usage.First.String(),
-		LastIP:   usage.Last.String(),
-		V4:       usage.First.Is4(),
-		Ready:    true,
+// statusOf sums up a pool. One that is not in service has no numbers.
+func (r *reconciler) statusOf(eip *v1alpha2.Eip, resting map[netip.Addr]time.Time, invalid error) v1alpha2.EipStatus {
+	var status v1alpha2.EipStatus
+	holders := r.ipam.Holders(eip.Name)
+	if usage, ok := r.ipam.Usage(eip.Name); ok {
+		status = v1alpha2.EipStatus{
+			Usage:       usage.InUse,
+			PoolSize:    ipam.SaturatingInt(usage.Total),
+			Total:       usage.Total.String(),
+			Free:        usage.Free.String(),
+			Occupied:    usage.Full(),
+			V4:          usage.First.Is4(),
+			Ready:       invalid == nil,
+			Used:        usedText(holders),
+			Quarantined: quarantinedText(resting),
+		}
+		if usage.First.IsValid() {
+			status.FirstIP, status.LastIP = usage.First.String(), usage.Last.String()
+		}
 	}
+	status.Conditions = slices.Clone(eip.Status.Conditions)
+	for _, condition := range r.eipConditions(eip, holders, invalid) {
+		setCondition(&status.Conditions, condition, r.now())
+	}
+	return status
+}
+
+func usedText(holders []ipam.Holder) map[string]string {
+	var used map[string]string
 	bytes := 0
 	for _, holder := range holders {
 		addr, services := holder.Address.String(), joined(holder.Services)
 		if bytes += len(addr) + len(services); bytes > maxUsedBytes {
 			break
 		}
-		if status.Used == nil {
-			status.Used = make(map[string]string, len(holders))
+		if used == nil {
+			used = make(map[string]string, len(holders))
 		}
-		status.Used[addr] = services
+		used[addr] = services
 	}
-	return status
+	return used
 }
 
 // joined writes several Services as OpenELB does.
@@ -72,4 +92,32 @@ func joined(services []ipam.ServiceKey) string {
 		texts[i] = service.String()
 	}
 	return strings.Join(texts, ";")
+}
+
+func quarantinedText(resting map[netip.Addr]time.Time) map[string]metav1.Time {
+	var texts map[string]metav1.Time
+	bytes := 0
+	for _, addr := range slices.SortedFunc(maps.Keys(resting), netip.Addr.Compare) {
+		text := addr.String()
+		if bytes += len(text) + len(time.RFC3339); bytes > maxUsedBytes {
+			break
+		}
+		if texts == nil {
+			texts = make(map[string]metav1.Time, len(resting))
+		}
+		texts[text] = metav1.NewTime(resting[addr]).Rfc3339Copy()
+	}
+	return texts
+}
+
+// untilFirst is how long it takes until the first address has rested, 0 if
+// none rests.
+func untilFirst(resting map[netip.Addr]time.Time, now time.Time) time.Duration {
+	var first time.Duration
+	for _, until := range resting {
+		if rest := max(until.Sub(now), time.Millisecond); first == 0 || rest < first {
+			first = rest
+		}
+	}
+	return first
 }

@@ -3,7 +3,6 @@ package controller
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,67 +25,71 @@ const (
 	reasonUpdateEip           = "UpdateEip"           // the finalizer or status could not be written
 	reasonInvalidEip          = "InvalidEip"
 	reasonDeletionWaits       = "DeletionWaits"
+	reasonDeprecatedSharing   = "DeprecatedSharing"
+	reasonDispute             = "Dispute"
 )
 
 // reporter writes events. A warning is written once, and again only after it
 // was different or over, or for another object of the name.
 type reporter struct {
 	recorder events.EventRecorder
-	warned   map[request]warning
+	warned   map[request]warnings
 }
 
-type warning struct {
-	uid  types.UID
-	text string
+// warnings are the texts that were written on an object, by their reason.
+type warnings struct {
+	uid   types.UID
+	texts map[string]string
 }
 
 func newReporter(recorder events.EventRecorder) *reporter {
-	return &reporter{recorder: recorder, warned: map[request]warning{}}
+	return &reporter{recorder: recorder, warned: map[request]warnings{}}
 }
 
-func (e *reporter) assigned(svc *corev1.Service, held ipam.Allocation) {
-	note := fmt.Sprintf("Assigned %s, which is in no Eip", held.Address)
-	if held.Pool != "" {
-		note = fmt.Sprintf("Assigned %s from Eip %q, %s", held.Address, held.Pool, held.Choice.Text())
+func (e *reporter) assigned(svc *corev1.Service, gained []ipam.Allocation) {
+	text := "Assigned " + originText(gained)
+	if gained[0].Pool != "" {
+		text += ", " + gained[0].Choice.Text()
 	}
-	e.note(svc, reasonAssignIP, "Assign", note)
+	e.note(svc, reasonAssignIP, "Assign", text)
 }
 
 func (e *reporter) released(svc *corev1.Service, gone []ipam.Allocation, why string) {
-	var texts []string
-	for _, allocation := range gone {
-		text := allocation.Address.String()
-		if allocation.Pool != "" {
-			text += fmt.Sprintf(" of Eip %q", allocation.Pool)
-		}
-		texts = append(texts, text)
-	}
-	e.note(svc, reasonReleaseIP, "Release", fmt.Sprintf("Released %s: %s", strings.Join(texts, " and "), why))
+	e.note(svc, reasonReleaseIP, "Release", fmt.Sprintf("Released %s: %s", originText(gone), why))
 }
 
 // refused explains why a Service has no address, or not the one it asks for.
-func (e *reporter) refused(svc *corev1.Service, held ipam.Allocation, refusal *ipam.Refusal) {
-	note := "No address assigned: " + refusal.Message
-	if held.Held() {
-		note = fmt.Sprintf("The Service keeps %s: %s", held.Address, refusal.Message)
-	}
+func (e *reporter) refused(svc *corev1.Service, outcome ipam.Outcome) {
 	reason := reasonAssignIPFailed
-	if refusal.Reason == ipam.InvalidRequest || refusal.Reason == ipam.NoEligiblePool {
+	if why := outcome.Refusal.Reason; why == ipam.InvalidRequest || why == ipam.NoEligiblePool {
 		reason = reasonConstructRequest
 	}
-	e.warn(serviceRequest, svc, reason, string(refusal.Reason), note)
+	e.warn(serviceRequest, svc, reason, string(outcome.Refusal.Reason), refusedText(outcome))
 }
 
-// conflict explains that two Services use one address.
-func (e *reporter) conflict(svc *corev1.Service, held ipam.Allocation, owner ipam.ServiceKey) {
-	e.warn(serviceRequest, svc, reasonAssignIPFailed, "AddressConflict", fmt.Sprintf(
-		"Address %s also belongs to Service %s, which had it first. Nothing was changed, and traffic may reach either: ask for another address for one of them in annotation %s",
-		held.Address, owner, v1alpha2.AnnotationAddress))
+// implicitSharing tells the owner of a Service to say that it is to share.
+func (e *reporter) implicitSharing(svc *corev1.Service, outcome ipam.Outcome) {
+	e.warn(serviceRequest, svc, reasonDeprecatedSharing, "Share", fmt.Sprintf(
+		"The Service shares %s with Service %s because both ask for it. That is deprecated: give both the same value of annotation %s",
+		addressesText(outcome.Held), outcome.Implicit[0], v1alpha2.AnnotationShare))
+}
+
+// disputed tells that somebody else keeps changing what the controller wrote.
+func (e *reporter) disputed(svc *corev1.Service, manager string) {
+	if manager == "" {
+		manager = "unknown"
+	}
+	e.warn(serviceRequest, svc, reasonDispute, "Write", fmt.Sprintf(
+		"Another controller (field manager %q) keeps changing the label, finalizer or status that Fairway writes. It is written less and less often now: have only one of the two serve this Service, for example by spec.loadBalancerClass", manager))
 }
 
 // assignFailed reports that the API server did not take what was assigned.
-func (e *reporter) assignFailed(svc *corev1.Service, held ipam.Allocation, err error) {
-	e.failed(serviceRequest, svc, reasonUpdateServiceStatus, fmt.Sprintf("Address %s is reserved for the Service, but cannot be written into it", held.Address), err)
+func (e *reporter) assignFailed(svc *corev1.Service, held []ipam.Allocation, err error) {
+	what := "Why the Service has no address cannot be written into it"
+	if len(held) > 0 {
+		what = fmt.Sprintf("Address %s is reserved for the Service, but cannot be written into it", addressesText(held))
+	}
+	e.failed(serviceRequest, svc, reasonUpdateServiceStatus, what, err)
 }
 
 // releaseFailed reports that the API server did not take a release.
@@ -106,18 +109,23 @@ func (e *reporter) failed(kind requestKind, object client.Object, reason, what s
 }
 
 // invalidEip reports a pool that cannot be used.
-func (e *reporter) invalidEip(eip *v1alpha2.Eip, err error) {
-	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", "The Eip is not used: "+err.Error())
+func (e *reporter) invalidEip(eip *v1alpha2.Eip, text string) {
+	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", text)
 }
 
-// deletionWaits names the Services that keep an Eip from going.
-func (e *reporter) deletionWaits(eip *v1alpha2.Eip, note string) {
-	e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", note)
+// deletionWaits says that Services keep an Eip from going; the Eip's condition
+// names them.
+func (e *reporter) deletionWaits(eip *v1alpha2.Eip) {
+	e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", fmt.Sprintf(
+		"The Eip stays until no Service holds an address of it; condition %s names the Services. Annotation %s: \"true\" moves them to other Eips, or takes their addresses away",
+		v1alpha2.ConditionDeletionWaits, v1alpha2.AnnotationForceDelete))
 }
 
-// satisfied says that an object has no cause for a warning any more.
+// satisfied says that a Service's request is met and written down.
 func (e *reporter) satisfied(svc *corev1.Service) {
-	e.forget(requestForService(keyOf(svc)))
+	for _, reason := range []string{reasonAssignIPFailed, reasonConstructRequest, reasonUpdateServiceStatus, reasonReleaseIPFailed} {
+		delete(e.warned[requestForService(keyOf(svc))].texts, reason)
+	}
 }
 
 func (e *reporter) forget(req request) {
@@ -130,10 +138,11 @@ func (e *reporter) note(object client.Object, reason, action, text string) {
 
 func (e *reporter) warn(kind requestKind, object client.Object, reason, action, text string) {
 	req := request{kind: kind, NamespacedName: client.ObjectKeyFromObject(object)}
-	this := warning{uid: object.GetUID(), text: text}
-	if e.warned[req] == this {
-		return
+	if of, ok := e.warned[req]; !ok || of.uid != object.GetUID() {
+		e.warned[req] = warnings{uid: object.GetUID(), texts: map[string]string{}}
 	}
-	e.warned[req] = this
-	note.Write(e.recorder, object, corev1.EventTypeWarning, reason, action, text)
+	if texts := e.warned[req].texts; texts[reason] != text {
+		texts[reason] = text
+		note.Write(e.recorder, object, corev1.EventTypeWarning, reason, action, text)
+	}
 }

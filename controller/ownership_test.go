@@ -64,7 +64,11 @@ func TestWanted(t *testing.T) {
 	}{
 		{"plain", loadBalancer(), false, true, false},
 		{"annotated", loadBalancer(optIn), true, true, true},
-		{"another value", loadBalancer(annotated("lb.kubesphere.io/v1alpha1", "porter")), false, true, false},
+		{"another value", loadBalancer(annotated("lb.kubesphere.io/v1alpha1", "other")), false, true, false},
+		{"as up to OpenELB v0.4.3", loadBalancer(annotated("lb.kubesphere.io/v1alpha1", "porter")), true, true, true},
+		{"with nothing but our condition", loadBalancer(func(svc *corev1.Service) {
+			svc.Status.Conditions = []metav1.Condition{{Type: v1alpha2.ConditionAllocated}}
+		}), false, true, true},
 		{"our class", loadBalancer(ofClass("network.kubesphere.io/eip")), true, true, true},
 		{"annotated, our class", loadBalancer(optIn, ofClass("network.kubesphere.io/eip")), true, true, true},
 		{"another class", loadBalancer(ofClass("example.com/lb")), false, false, false},
@@ -92,8 +96,8 @@ func TestWanted(t *testing.T) {
 }
 
 // Which address of a Service's status is taken for ours.
-func TestAddressOf(t *testing.T) {
-	allocator := ipam.New()
+func TestAddressesIn(t *testing.T) {
+	allocator := ipam.New(time.Now)
 	for _, eip := range []*v1alpha2.Eip{eipOf("a", "10.0.0.0/24"), eipOf("b", "10.1.0.0/24")} {
 		pool, err := poolOf(eip)
 		if err != nil {
@@ -116,45 +120,49 @@ func TestAddressOf(t *testing.T) {
 		{"of another class", loadBalancer(ofClass("example.com/lb"), labelled(v1alpha2.LabelPool, "a"), showing("10.0.0.1")), ""},
 		{"no address", loadBalancer(labelled(v1alpha2.LabelPool, "a"), showing("", "junk", "fe80::1%eth0")), ""},
 		{"another spelling", loadBalancer(labelled(v1alpha2.LabelPool, "a"), showing("::ffff:10.0.0.1")), "10.0.0.1"},
+		{"MetalLB's, in no pool", loadBalancer(optIn, annotated("metallb.io/ip-allocated-from-pool", "x"), showing("172.16.0.1")), "172.16.0.1"},
+		{"MetalLB's, in the Eip of the pool's name", loadBalancer(optIn, annotated("metallb.universe.tf/ip-allocated-from-pool", "b"), showing("10.0.0.1", "10.1.0.1")), "10.1.0.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text := ""
-			if addr, ok := addressOf(test.svc, allocator.PoolContaining); ok {
-				text = addr.String()
+			if found := addressesIn(test.svc, allocator); len(found) > 0 {
+				text = found[0].String()
 			}
 			if text != test.want {
-				t.Errorf("addressOf = %q, want %q", text, test.want)
+				t.Errorf("addressesIn = %q, want %q", text, test.want)
 			}
 		})
 	}
 }
 
-// What a Service's status becomes when an address is published.
-func TestPublish(t *testing.T) {
+// What a Service's ingress becomes when it is given addresses.
+func TestIngressWith(t *testing.T) {
 	for _, test := range []struct {
-		name         string
-		before       []string
-		held         string
-		leaving      []string
-		after        []string
-		wantsWriting bool
+		name    string
+		before  []string
+		held    []string
+		leaving []string
+		after   []string
 	}{
-		{"first", nil, "10.0.0.1", nil, []string{"10.0.0.1"}, true},
-		{"there already", []string{"10.0.0.1"}, "10.0.0.1", nil, []string{"10.0.0.1"}, false},
-		{"another spelling", []string{"2001:0db8::0:1"}, "2001:db8::1", nil, []string{"2001:db8::1"}, true},
-		{"beside another's", []string{"172.16.0.1", "10.0.0.1"}, "10.0.0.1", nil, []string{"172.16.0.1", "10.0.0.1"}, false},
-		{"instead of another's", []string{"172.16.0.1"}, "10.0.0.1", nil, []string{"10.0.0.1"}, true},
-		{"a move", []string{"10.0.0.1"}, "10.0.0.2", []string{"10.0.0.1"}, []string{"10.0.0.2"}, true},
-		{"a move beside another's", []string{"10.0.0.1", "172.16.0.1"}, "10.0.0.2", []string{"10.0.0.1"}, []string{"10.0.0.2", "172.16.0.1"}, true},
-		{"a move half way", []string{"10.0.0.1", "10.0.0.2"}, "10.0.0.2", []string{"10.0.0.1"}, []string{"10.0.0.2"}, true},
-		{"two moves at once", []string{"10.0.0.1", "10.0.0.2"}, "10.0.0.3", []string{"10.0.0.2", "10.0.0.1"}, []string{"10.0.0.3"}, true},
-		{"a move that is done", []string{"10.0.0.2"}, "10.0.0.2", []string{"10.0.0.1"}, []string{"10.0.0.2"}, false},
+		{"first", nil, []string{"10.0.0.1"}, nil, []string{"10.0.0.1"}},
+		{"there already", []string{"10.0.0.1"}, []string{"10.0.0.1"}, nil, []string{"10.0.0.1"}},
+		{"another spelling", []string{"2001:0db8::0:1"}, []string{"2001:db8::1"}, nil, []string{"2001:db8::1"}},
+		{"beside another's", []string{"172.16.0.1", "10.0.0.1"}, []string{"10.0.0.1"}, nil, []string{"172.16.0.1", "10.0.0.1"}},
+		{"instead of another's", []string{"172.16.0.1"}, []string{"10.0.0.1"}, nil, []string{"10.0.0.1"}},
+		{"a move", []string{"10.0.0.1"}, []string{"10.0.0.2"}, []string{"10.0.0.1"}, []string{"10.0.0.2"}},
+		{"a move beside another's", []string{"10.0.0.1", "172.16.0.1"}, []string{"10.0.0.2"}, []string{"10.0.0.1"}, []string{"10.0.0.2", "172.16.0.1"}},
+		{"a move half way", []string{"10.0.0.1", "10.0.0.2"}, []string{"10.0.0.2"}, []string{"10.0.0.1"}, []string{"10.0.0.2"}},
+		{"two moves at once", []string{"10.0.0.1", "10.0.0.2"}, []string{"10.0.0.3"}, []string{"10.0.0.2", "10.0.0.1"}, []string{"10.0.0.3"}},
+		{"a move that is done", []string{"10.0.0.2"}, []string{"10.0.0.2"}, []string{"10.0.0.1"}, []string{"10.0.0.2"}},
+		{"a second family", []string{"10.0.0.1"}, []string{"10.0.0.1", "2001:db8::1"}, nil, []string{"10.0.0.1", "2001:db8::1"}},
+		{"a second family that is the first", []string{"10.0.0.1", "172.16.0.1"}, []string{"2001:db8::1", "10.0.0.1"}, nil, []string{"2001:db8::1", "10.0.0.1", "172.16.0.1"}},
+		{"the other order", []string{"10.0.0.1", "2001:db8::1"}, []string{"2001:db8::1", "10.0.0.1"}, nil, []string{"2001:db8::1", "10.0.0.1"}},
+		{"a family given up", []string{"10.0.0.1", "2001:db8::1"}, []string{"10.0.0.1"}, []string{"2001:db8::1"}, []string{"10.0.0.1"}},
+		{"all given up", []string{"10.0.0.1", "172.16.0.1"}, nil, []string{"10.0.0.1"}, []string{"172.16.0.1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			svc := loadBalancer(showing(test.before...))
-			if got := publish(svc, allocations(test.held)[0], allocations(test.leaving...)); got != test.wantsWriting {
-				t.Errorf("publish = %t, want %t", got, test.wantsWriting)
-			}
+			svc.Status.LoadBalancer.Ingress = ingressWith(svc.Status.LoadBalancer.Ingress, allocations(test.held...), allocations(test.leaving...))
 			if got := shown(svc); !reflect.DeepEqual(got, test.after) {
 				t.Errorf("the status shows %v, want %v", got, test.after)
 			}
@@ -162,41 +170,19 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// Only what is ours is taken out of a Service's status, and of its metadata.
-func TestWithdrawAndUnmark(t *testing.T) {
-	svc := loadBalancer(showing("10.0.0.1", "172.16.0.1"), labelled("app", "x"), finalized("example.com/other"))
-	if !mark(svc, "eip") || mark(svc, "eip") {
-		t.Error("mark does not tell what it changes")
-	}
-	if !marked(svc) || svc.Labels[v1alpha2.LabelPool] != "eip" {
-		t.Errorf("marked with %v, %v", svc.Labels, svc.Finalizers)
-	}
-	if !withdraw(svc, allocations("10.0.0.1", "10.0.0.2")) || withdraw(svc, allocations("10.0.0.1")) {
-		t.Error("withdraw does not tell what it changes")
-	}
-	if !unmark(svc) || unmark(svc) {
-		t.Error("unmark does not tell what it changes")
-	}
-	if got := shown(svc); !reflect.DeepEqual(got, []string{"172.16.0.1"}) {
-		t.Errorf("the status shows %v", got)
-	}
-	if !reflect.DeepEqual(svc.Labels, map[string]string{"app": "x"}) || !reflect.DeepEqual(svc.Finalizers, []string{"example.com/other"}) {
-		t.Errorf("left are %v, %v", svc.Labels, svc.Finalizers)
-	}
-}
-
-// A Service whose metadata hold nothing at all can be unmarked, and a
-// foreign address gets no label.
-func TestMarkOfForeignAddress(t *testing.T) {
-	svc := loadBalancer()
+// Only what is ours is taken out of a Service's metadata.
+func TestUnmark(t *testing.T) {
+	svc := loadBalancer(labelled("app", "x"), finalized("example.com/other"))
 	if unmark(svc) {
 		t.Error("unmark changes a Service that is not marked")
 	}
-	if !mark(svc, "") || len(svc.Labels) != 0 || !marked(svc) {
-		t.Errorf("labels %v, finalizers %v", svc.Labels, svc.Finalizers)
+	labelled(v1alpha2.LabelPool, "eip")(svc)
+	finalized(v1alpha2.FinalizerService)(svc)
+	if !marked(svc) || !unmark(svc) || unmark(svc) || marked(svc) {
+		t.Error("unmark does not tell what it changes")
 	}
-	if !unmark(svc) || marked(svc) {
-		t.Errorf("still marked: %v", svc.Finalizers)
+	if !reflect.DeepEqual(svc.Labels, map[string]string{"app": "x"}) || !reflect.DeepEqual(svc.Finalizers, []string{"example.com/other"}) {
+		t.Errorf("left are %v, %v", svc.Labels, svc.Finalizers)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,7 +45,10 @@ type reconciler struct {
 	uids       map[ipam.ServiceKey]types.UID // of the Services known by these names
 	waiting    waiting
 	written    written
-	statuses   map[string]time.Time // when an Eip's status was last written
+	disputes   disputes
+	terms      map[ipam.ServiceKey]uint64 // see termsOf
+	statuses   map[string]time.Time       // when an Eip's status was last written
+	resting    map[string]int             // how many addresses of an Eip were in quarantine when it was last looked at
 }
 
 func newReconciler(mgr manager.Manager, o Options) *reconciler {
@@ -57,11 +59,14 @@ func newReconciler(mgr manager.Manager, o Options) *reconciler {
 		events:   newReporter(mgr.GetEventRecorder("fairway-controller")),
 		metrics:  newMetrics(),
 		now:      time.Now,
-		ipam:     ipam.New(),
+		ipam:     ipam.New(time.Now),
 		uids:     map[ipam.ServiceKey]types.UID{},
 		waiting:  newWaiting(),
 		written:  written{},
+		disputes: newDisputes(),
+		terms:    map[ipam.ServiceKey]uint64{},
 		statuses: map[string]time.Time{},
+		resting:  map[string]int{},
 	}
 }
 
@@ -79,7 +84,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req request) (reconcile.Resu
 		r.adopted = true
 	}
 	result, err := r.reconcile(ctx, req)
-	r.metrics.pending.Set(float64(r.waiting.withoutAddress))
+	r.metrics.setPending(r.waiting.pending)
 	if errors.Is(err, errBehind) {
 		return reconcile.Result{RequeueAfter: behindDelay}, nil
 	}
@@ -89,7 +94,11 @@ func (r *reconciler) Reconcile(ctx context.Context, req request) (reconcile.Resu
 func (r *reconciler) reconcile(ctx context.Context, req request) (reconcile.Result, error) {
 	switch req.kind {
 	case serviceRequest:
-		return reconcile.Result{}, r.reconcileService(ctx, req)
+		err := r.reconcileService(ctx, req)
+		for _, pool := range r.waiting.lookedAt(ipam.ServiceKey(req.NamespacedName)) {
+			r.callNext(pool)
+		}
+		return reconcile.Result{}, err
 	case eipRequest:
 		return r.reconcileEip(ctx, req)
 	case namespaceRequest:
@@ -112,11 +121,8 @@ func (r *reconciler) retry(services []ipam.ServiceKey) {
 // somebody wrote a version in between, or deleted it.
 func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, changed, original client.Object) error {
 	patch := client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})
-	switch err := write(ctx, changed, patch); {
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return errBehind
-	case err != nil:
-		return fmt.Errorf("writing %s %s: %w", req.kind, nameOf(req.NamespacedName), err)
+	if err := write(ctx, changed, patch); err != nil {
+		return r.refusedWrite(ctx, req, original, err)
 	}
 	r.written[req] = changed.GetResourceVersion()
 	return nil

@@ -1,15 +1,22 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
@@ -41,7 +48,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 		return r.release(ctx, req, svc)
 	}
 	r.uids[keyOf(svc)] = svc.UID
-	r.adopt(svc)
+	r.adopt(svc, nil)
 	return r.assign(ctx, req, svc)
 }
 
@@ -50,7 +57,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 // cache may be older than what was adopted, and an address is freed only if
 // the API server bears it out, here or by accepting a write.
 func (r *reconciler) confirm(ctx context.Context, req request, version string) error {
-	if held, _ := r.ipam.Lookup(ipam.ServiceKey(req.NamespacedName)); !held.Held() {
+	if held, _ := r.ipam.Lookup(ipam.ServiceKey(req.NamespacedName)); len(held) == 0 {
 		return nil
 	}
 	live := &corev1.Service{} // its version stays "" if it is not found
@@ -63,106 +70,189 @@ func (r *reconciler) confirm(ctx context.Context, req request, version string) e
 	return nil
 }
 
-// assign decides on a Service's address and writes it down. Nothing is
+// assign decides on a Service's addresses and writes them down. Nothing is
 // written that is there already.
 func (r *reconciler) assign(ctx context.Context, req request, svc *corev1.Service) error {
-	held, warned, err := r.decide(ctx, svc)
-	if err != nil || !held.Held() {
-		return err
-	}
-	assigned, err := r.record(ctx, req, svc, held)
+	outcome, err := r.decide(ctx, svc)
 	if err != nil {
-		r.events.assignFailed(svc, held, err)
 		return err
 	}
-	if assigned {
-		log.FromContext(ctx).Info("Assigned an address", "address", held.Address, "eip", held.Pool, "choice", held.Choice)
-		r.events.assigned(svc, held)
+	if rest := r.disputes.rest(req, r.now()); rest > 0 {
+		r.queue.AddAfter(req, rest)
+		return nil
 	}
-	if !warned {
+	gained, err := r.record(ctx, req, svc, outcome)
+	if err != nil {
+		r.events.assignFailed(svc, outcome.Held, err)
+		return err
+	}
+	if len(gained) > 0 {
+		log.FromContext(ctx).Info("Assigned an address", "addresses", addressesText(gained), "eip", gained[0].Pool, "choice", gained[0].Choice)
+		r.events.assigned(svc, gained)
+	}
+	if outcome.Refusal == nil {
 		r.events.satisfied(svc)
 	}
 	if left := r.ipam.Settle(keyOf(svc)); len(left) > 0 {
-		r.reportReleased(ctx, svc, left, fmt.Sprintf("the Service has %s now", held.Address))
-		r.freed(left)
+		r.reportReleased(ctx, svc, left, whyLeft(outcome))
+		r.freed(svc.Namespace, left)
 	}
 	return nil
 }
 
 // decide asks the allocator, and warns the Service's owner if not all is as
 // it should be.
-func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (held ipam.Allocation, warned bool, err error) {
+func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outcome, error) {
 	labels, err := r.namespaceLabels(ctx, svc.Namespace)
 	if err != nil {
-		return ipam.Allocation{}, false, err
+		return ipam.Outcome{}, err
 	}
 	key := keyOf(svc)
 	before, _ := r.ipam.Lookup(key)
-	held = before
-	wish, refusal := wishOf(svc, labels)
+	wish, refusal := wishOf(svc, labels, r.hasPool)
+	outcome := ipam.Outcome{Held: before, Refusal: refusal}
 	if refusal == nil {
-		held, refusal = r.ipam.Assign(wish)
+		outcome = r.ipam.Assign(wish)
 	}
-	if held != before {
-		r.touch(before, held)
+	if !slices.Equal(outcome.Held, before) {
+		r.touch(before...)
+		r.touch(outcome.Held...)
 	}
-	if refusal != nil {
-		r.waiting.add(key, waiter{created: svc.CreationTimestamp.Time, wish: wish, reason: refusal.Reason, holds: held.Held()})
-		r.events.refused(svc, held, refusal)
-		return held, true, nil
+	r.retry(outcome.Recheck)
+	r.followSharing(wish, outcome.Held)
+	if why := cmp.Or(outcome.Refusal, outcome.Lacks); why != nil {
+		r.waiting.add(svc.CreationTimestamp.Time, wish, why, len(outcome.Held) > 0)
+		r.retryAt(why.RetryAt, key)
+	} else {
+		r.waiting.remove(key)
 	}
-	r.waiting.remove(key)
-	owner, conflict := r.ipam.Conflict(key)
-	if conflict {
-		r.events.conflict(svc, held, owner)
+	if outcome.Refusal != nil {
+		r.events.refused(svc, outcome)
 	}
-	return held, conflict, nil
+	if len(outcome.Implicit) > 0 {
+		r.events.implicitSharing(svc, outcome)
+	}
+	return outcome, nil
 }
 
-// record writes an allocation into the Service: the mark and the ingress. A
-// Service gets its mark first, so that it is found when this process dies
-// between the two. One that moves gets its ingress first: a label that
-// names the old pool beside the new address tells how far the move got, the
-// other way round it would say that the old address had come from the new
+// followSharing looks again at those who wait for an address of this Service,
+// if what it shares, and on which terms, is not what it was.
+func (r *reconciler) followSharing(wish ipam.Request, held []ipam.Allocation) {
+	terms := termsOf(wish, held)
+	if r.terms[wish.Service] == terms {
+		return
+	}
+	r.terms[wish.Service] = terms
+	for _, allocation := range held {
+		r.retry(r.waiting.forAddress(allocation.Address))
+	}
+	if wish.ShareKey != "" && len(held) > 0 {
+		r.retry(r.waiting.forKey(wish.ShareKey))
+	}
+}
+
+// record writes an outcome into the Service: the mark, the ingress, the
+// condition. A Service gets its mark first, so that it is found when this
+// process dies between the two. One that moves gets its ingress first: a label
+// that names the old pool beside the new address tells how far the move got,
+// the other way round it would say that the old address had come from the new
 // pool.
-func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, held ipam.Allocation) (assigned bool, err error) {
+func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
 	_, leaving := r.ipam.Lookup(keyOf(svc))
 	if len(leaving) > 0 {
-		if assigned, err = r.recordIngress(ctx, req, svc, held, leaving); err != nil {
-			return false, err
+		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
+			return nil, err
 		}
-		return assigned, r.recordMark(ctx, req, svc, held)
+		return gained, r.recordMark(ctx, req, svc, outcome.Held)
 	}
-	if err = r.recordMark(ctx, req, svc, held); err != nil {
-		return false, err
+	if err = r.recordMark(ctx, req, svc, outcome.Held); err != nil {
+		return nil, err
 	}
-	return r.recordIngress(ctx, req, svc, held, nil)
+	return r.recordStatus(ctx, req, svc, outcome, nil)
 }
 
-func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, held ipam.Allocation) error {
-	original := svc.DeepCopy()
-	if !mark(svc, held.Pool) {
+// recordMark marks a Service that holds something. One that does not, because
+// its pool was deleted by force, keeps no mark.
+func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, held []ipam.Allocation) error {
+	if len(held) == 0 {
+		original := svc.DeepCopy()
+		if !unmark(svc) {
+			return nil
+		}
+		return r.patch(ctx, req, r.patchObject, svc, original)
+	}
+	if controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) && (held[0].Pool == "" || svc.Labels[v1alpha2.LabelPool] == held[0].Pool) {
 		return nil
 	}
-	return r.patch(ctx, req, r.patchObject, svc, original)
-}
-
-func (r *reconciler) recordIngress(ctx context.Context, req request, svc *corev1.Service, held ipam.Allocation, leaving []ipam.Allocation) (changed bool, err error) {
-	original := svc.DeepCopy()
-	if !publish(svc, held, leaving) {
-		return false, nil
+	if err := r.applyMark(ctx, req, svc, held[0].Pool); err != nil {
+		return err
 	}
-	return true, r.patch(ctx, req, r.patchStatus, svc, original)
+	if _, slow := r.disputes.wroteMark(req, held[0].Pool, r.now()); slow {
+		r.reportDispute(ctx, svc)
+	}
+	return nil
 }
 
-// release takes back what a Service has. The address is free for others when
-// the Service does not show it any more. A Service that is not marked and
-// holds nothing is not touched.
+// recordStatus writes ingress and condition, and returns the addresses that
+// the Service shows now and did not before.
+func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome, leaving []ipam.Allocation) (gained []ipam.Allocation, err error) {
+	before := svc.Status.LoadBalancer.Ingress
+	ingress := before
+	if len(outcome.Held) > 0 || len(leaving) > 0 {
+		ingress = ingressWith(before, outcome.Held, leaving)
+	}
+	condition := conditionOf(svc, outcome)
+	if equality.Semantic.DeepEqual(ingress, before) && sameCondition(svc, condition) {
+		return nil, nil
+	}
+	for _, allocation := range outcome.Held {
+		if !slices.ContainsFunc(before, isEntryOf(allocation)) {
+			gained = append(gained, allocation)
+		}
+	}
+	switch {
+	case len(outcome.Held) == 0 && len(leaving) > 0:
+		// An apply does not take away what another manager has set too.
+		original := svc.DeepCopy()
+		svc.Status.LoadBalancer.Ingress = ingress
+		meta.SetStatusCondition(&svc.Status.Conditions, condition)
+		return nil, r.patch(ctx, req, r.patchStatus, svc, original)
+	case len(outcome.Held) == 0:
+		ingress = nil // of others
+	}
+	if err := r.applyStatus(ctx, req, svc, ingress, condition); err != nil {
+		return nil, err
+	}
+	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+condition.Message, r.now())
+	if slow {
+		r.reportDispute(ctx, svc)
+	}
+	if again {
+		return nil, nil // it came back, it is not new
+	}
+	if len(before) == 0 && len(gained) > 0 {
+		r.metrics.latency.Observe(r.now().Sub(svc.CreationTimestamp.Time).Seconds())
+	}
+	return gained, nil
+}
+
+// reportDispute names the one who undoes what we write. The cache does not
+// know, because managed fields are not kept there.
+func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service) {
+	live := &corev1.Service{}
+	if err := r.live.Get(ctx, client.ObjectKeyFromObject(svc), live); err != nil {
+		log.FromContext(ctx).Info("Somebody undoes what is written into the Service, and it cannot be read who", "error", err.Error())
+		return
+	}
+	r.events.disputed(svc, otherManager(live))
+}
+
+// release takes back what a Service has. The addresses are free for others
+// when the Service does not show them any more. A Service that is not marked
+// and holds nothing is not touched.
 func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Service) error {
-	held, gone := r.ipam.Lookup(keyOf(svc))
-	if held.Held() {
-		gone = append([]ipam.Allocation{held}, gone...)
-	}
+	held, leaving := r.ipam.Lookup(keyOf(svc))
+	gone := slices.Concat(held, leaving)
 	withdrawn, err := r.recordWithdrawal(ctx, req, svc, gone)
 	if err != nil {
 		r.events.releaseFailed(svc, err)
@@ -180,10 +270,13 @@ func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Servi
 	return nil
 }
 
-// recordWithdrawal removes addresses and our mark from a Service.
+// recordWithdrawal removes addresses, our condition and our mark from a
+// Service.
 func (r *reconciler) recordWithdrawal(ctx context.Context, req request, svc *corev1.Service, gone []ipam.Allocation) (changed bool, err error) {
 	original := svc.DeepCopy()
-	if withdraw(svc, gone) {
+	svc.Status.LoadBalancer.Ingress = ingressWithout(svc.Status.LoadBalancer.Ingress, gone)
+	meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionAllocated)
+	if !equality.Semantic.DeepEqual(svc.Status, original.Status) {
 		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
 			return false, err
 		}
@@ -203,6 +296,13 @@ func (r *reconciler) reportReleased(ctx context.Context, svc *corev1.Service, go
 	r.events.released(svc, gone, why)
 }
 
+func whyLeft(outcome ipam.Outcome) string {
+	if len(outcome.Held) == 0 {
+		return "its Eip is being deleted by force"
+	}
+	return "the Service has " + addressesText(outcome.Held) + " now"
+}
+
 func whyReleased(svc *corev1.Service) string {
 	switch {
 	case !svc.DeletionTimestamp.IsZero():
@@ -219,31 +319,69 @@ func (r *reconciler) forget(req request) {
 	key := ipam.ServiceKey(req.NamespacedName)
 	r.waiting.remove(key)
 	delete(r.uids, key)
+	delete(r.terms, key)
+	r.disputes.forget(req)
 	r.events.forget(req)
-	r.freed(r.ipam.Release(key))
+	r.freed(key.Namespace, r.ipam.Release(key))
 }
 
-// freed follows up on addresses that a Service has no more.
-func (r *reconciler) freed(gone []ipam.Allocation) {
+// freed follows up on addresses that a Service of a namespace has no more.
+func (r *reconciler) freed(namespace string, gone []ipam.Allocation) {
 	r.touch(gone...)
 	for _, allocation := range gone {
 		addr := allocation.Address
-		if r.ipam.InUse(addr) {
-			continue // another Service has it too
+		r.retry(r.ipam.Tenants(addr)) // of several, another is the first now
+		r.retry(r.waiting.forAddress(addr))
+		for _, pool := range r.poolsOf(allocation) {
+			r.waiting.roomMade(pool, namespace)
+			r.callNext(pool)
 		}
-		r.retry(r.waiting.forAddress(addr, func(pool string) bool { return r.ipam.Contains(pool, addr) }))
 	}
 }
 
 // touch has the pools of allocations looked at, because their use changed.
+// An Eip whose status was written just now is looked at when it may be
+// written again: reading it costs as much as it has addresses in use.
 func (r *reconciler) touch(allocations ...ipam.Allocation) {
 	for _, allocation := range allocations {
-		if allocation.Pool != "" {
-			r.queue.Add(requestForEip(allocation.Pool))
+		for _, pool := range r.poolsOf(allocation) {
+			r.queue.AddAfter(requestForEip(pool), r.statuses[pool].Add(statusInterval).Sub(r.now()))
 		}
-		if pool, ok := r.ipam.PoolContaining(allocation.Address); ok && pool != allocation.Pool {
-			r.queue.Add(requestForEip(pool))
-		}
+	}
+}
+
+// poolsOf returns the pool that an address is from, and the one that contains
+// it, should that be another.
+func (r *reconciler) poolsOf(allocation ipam.Allocation) (pools []string) {
+	if allocation.Pool != "" {
+		pools = append(pools, allocation.Pool)
+	}
+	if pool, ok := r.ipam.PoolContaining(allocation.Address); ok && pool != allocation.Pool {
+		pools = append(pools, pool)
+	}
+	return pools
+}
+
+func (r *reconciler) hasPool(name string) bool {
+	_, ok := r.ipam.Usage(name)
+	return ok
+}
+
+// callNext has the next Service looked at that waits for room in a pool.
+func (r *reconciler) callNext(pool string) {
+	usage, ok := r.ipam.Usage(pool)
+	if !ok {
+		return
+	}
+	if key, ok := r.waiting.call(pool, usage); ok {
+		r.queue.Add(requestForService(key))
+	}
+}
+
+// retryAt has a Service looked at when time alone may have helped it.
+func (r *reconciler) retryAt(at time.Time, key ipam.ServiceKey) {
+	if !at.IsZero() {
+		r.queue.AddAfter(requestForService(key), at.Sub(r.now()))
 	}
 }
 

@@ -33,24 +33,30 @@ func TestWishOf(t *testing.T) {
 		{"IPv6, spelled at length", loadBalancer(byAnnotation("2001:0DB8:0::0:5")), "", "2001:db8::5", ""},
 		{"the legacy protocol annotation", loadBalancer(annotated(v1alpha2.AnnotationProtocol, "layer2")), "", "", ""},
 
+		{"one of each family", loadBalancer(byAnnotation("10.0.0.1, 2001:db8::1")), "", "10.0.0.1,2001:db8::1", ""},
+		{"several pools", loadBalancer(annotated(v1alpha2.AnnotationPool, "a, b,,c")), "a,b,c", "", ""},
+		{"as up to OpenELB v0.4.3", loadBalancer(annotated(v1alpha2.LegacyAnnotationPool, "old"), annotated(v1alpha2.LegacyAnnotationAddress, "10.0.0.4")), "old", "10.0.0.4", ""},
+		{"OpenELB's before Porter's", loadBalancer(annotated(v1alpha2.AnnotationPool, "eip"), annotated(v1alpha2.LegacyAnnotationPool, "old")), "eip", "", ""},
+		{"as for MetalLB", loadBalancer(annotated("metallb.io/address-pool", "eip"), annotated("metallb.io/loadBalancerIPs", "10.0.0.1,2001:db8::1")), "eip", "10.0.0.1,2001:db8::1", ""},
+		{"as for an old MetalLB, a pool that is no Eip", loadBalancer(annotated("metallb.universe.tf/address-pool", "theirs"), annotated("metallb.universe.tf/loadBalancerIPs", "10.0.0.1")), "", "10.0.0.1", ""},
+
 		{"junk", loadBalancer(byAnnotation("junk"), annotated(v1alpha2.AnnotationPool, "eip")), "eip", "", `annotation eip.openelb.kubesphere.io/v1alpha1 asks for "junk"`},
 		{"junk by field", loadBalancer(byField("10.0.0")), "", "", `spec.loadBalancerIP asks for "10.0.0"`},
 		{"junk wins over a good field", loadBalancer(byAnnotation("junk"), byField("10.0.0.1")), "", "", "junk"},
-		{"a leading space", loadBalancer(byAnnotation(" 10.0.0.1")), "", "", "without spaces"},
-		{"a list", loadBalancer(byAnnotation("10.0.0.1,10.0.0.2")), "", "", "one IPv4 or IPv6 address"},
+		{"two of one family", loadBalancer(byAnnotation("10.0.0.1,10.0.0.2")), "", "", "two IPv4 addresses"},
 		{"a CIDR", loadBalancer(byAnnotation("10.0.0.1/32")), "", "", "prefix length"},
 		{"a range", loadBalancer(byAnnotation("10.0.0.1-10.0.0.1")), "", "", "10.0.0.1-10.0.0.1"},
 		{"a zone", loadBalancer(byAnnotation("fe80::1%eth0")), "", "", "%eth0"},
 		{"IPv4 in IPv6", loadBalancer(byAnnotation("::ffff:10.0.0.1")), "", "", "::ffff"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			wish, refusal := wishOf(test.svc, nil)
-			text := ""
-			if wish.Address.IsValid() {
-				text = wish.Address.String()
+			wish, refusal := wishOf(test.svc, nil, func(name string) bool { return name == "eip" })
+			var texts []string
+			for _, addr := range wish.Addresses {
+				texts = append(texts, addr.String())
 			}
-			if wish.Pool != test.pool || text != test.address {
-				t.Errorf("asks for pool %q, address %q", wish.Pool, text)
+			if pools, addresses := strings.Join(wish.Pools, ","), strings.Join(texts, ","); pools != test.pool || addresses != test.address {
+				t.Errorf("asks for pools %q, addresses %q", pools, addresses)
 			}
 			switch {
 			case (refusal != nil) != (test.refused != ""):
@@ -66,7 +72,7 @@ func TestWishOfFamiliesAndNamespace(t *testing.T) {
 	svc := loadBalancer(func(svc *corev1.Service) {
 		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
 	})
-	wish, _ := wishOf(svc, map[string]string{"team": "x"})
+	wish, _ := wishOf(svc, map[string]string{"team": "x"}, func(string) bool { return false })
 	if !reflect.DeepEqual(wish.Families, []ipam.Family{ipam.IPv6, ipam.IPv4}) || wish.NamespaceLabels["team"] != "x" || wish.Service.String() != "ns/svc" {
 		t.Errorf("the wish is %+v", wish)
 	}

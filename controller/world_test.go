@@ -9,11 +9,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
@@ -31,6 +36,8 @@ type world struct {
 	refuses error // what writes are refused with
 	lists   int
 	queued  []request
+	later   map[request]time.Duration // asked for after a while
+	writes  []string                  // the Services that were applied to
 	clock   time.Time
 	events  *events.FakeRecorder
 }
@@ -38,7 +45,7 @@ type world struct {
 func newWorld(t *testing.T, eips ...*v1alpha2.Eip) *world {
 	w := &world{
 		t: t, clock: time.Unix(1000, 0), events: events.NewFakeRecorder(100),
-		eips: map[string]*v1alpha2.Eip{}, live: map[types.NamespacedName]*corev1.Service{}, cached: map[types.NamespacedName]*corev1.Service{},
+		eips: map[string]*v1alpha2.Eip{}, later: map[request]time.Duration{}, live: map[types.NamespacedName]*corev1.Service{}, cached: map[types.NamespacedName]*corev1.Service{},
 	}
 	for _, eip := range eips {
 		w.eips[eip.Name] = eip
@@ -52,7 +59,8 @@ func (w *world) lead() {
 	w.r = &reconciler{
 		client: cacheClient{w: w}, live: liveReader{w: w}, queue: queue{w: w},
 		events: newReporter(w.events), metrics: newMetrics(), now: func() time.Time { return w.clock },
-		ipam: ipam.New(), uids: map[ipam.ServiceKey]types.UID{}, waiting: newWaiting(), written: written{}, statuses: map[string]time.Time{},
+		ipam: ipam.New(func() time.Time { return w.clock }), uids: map[ipam.ServiceKey]types.UID{}, waiting: newWaiting(), written: written{},
+		disputes: newDisputes(), terms: map[ipam.ServiceKey]uint64{}, statuses: map[string]time.Time{}, resting: map[string]int{},
 	}
 }
 
@@ -142,7 +150,11 @@ type cacheClient struct {
 
 func (c cacheClient) Get(_ context.Context, key client.ObjectKey, object client.Object, _ ...client.GetOption) error {
 	if eip, ok := object.(*v1alpha2.Eip); ok {
-		c.w.eips[key.Name].DeepCopyInto(eip)
+		stored := c.w.eips[key.Name]
+		if stored == nil {
+			return apierrors.NewNotFound(schema.GroupResource{Resource: "eips"}, key.Name)
+		}
+		stored.DeepCopyInto(eip)
 		return nil
 	}
 	return get(c.w.cached, key, object)
@@ -160,15 +172,65 @@ func (c cacheClient) Patch(_ context.Context, object client.Object, _ client.Pat
 	if !ok {
 		return errNotFaked
 	}
-	live := c.w.live[client.ObjectKeyFromObject(svc)]
-	switch resource := (schema.GroupResource{Resource: "services"}); {
-	case live == nil:
-		return apierrors.NewNotFound(resource, svc.Name)
-	case live.ResourceVersion != svc.ResourceVersion:
-		return apierrors.NewConflict(resource, svc.Name, errors.New("another version"))
+	if err := c.w.refusesOld(svc); err != nil {
+		return err
 	}
 	c.w.store(svc)
 	svc.ResourceVersion = strconv.Itoa(c.w.version)
+	return nil
+}
+
+// refusesOld is what the API server says to a write that is for another
+// version of a Service than it has.
+func (w *world) refusesOld(svc *corev1.Service) error {
+	live := w.live[client.ObjectKeyFromObject(svc)]
+	switch resource := (schema.GroupResource{Resource: "services"}); {
+	case live == nil:
+		return apierrors.NewNotFound(resource, svc.Name)
+	case live.ResourceVersion != svc.ResourceVersion || live.UID != svc.UID:
+		return apierrors.NewConflict(resource, svc.Name, errors.New("another version"))
+	}
+	return nil
+}
+
+// Apply sets the fields that the controller applies to Services.
+func (c cacheClient) Apply(_ context.Context, applied runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
+	if c.w.refuses != nil {
+		return c.w.refuses
+	}
+	a, ok := applied.(*applycorev1.ServiceApplyConfiguration)
+	if !ok {
+		return errNotFaked
+	}
+	svc := &corev1.Service{}
+	svc.Namespace, svc.Name, svc.UID, svc.ResourceVersion = *a.Namespace, *a.Name, *a.UID, *a.ResourceVersion
+	if err := c.w.refusesOld(svc); err != nil {
+		return err
+	}
+	svc = c.w.live[client.ObjectKeyFromObject(svc)].DeepCopy()
+	for key, value := range a.Labels {
+		metav1.SetMetaDataLabel(&svc.ObjectMeta, key, value)
+	}
+	for _, finalizer := range a.Finalizers {
+		controllerutil.AddFinalizer(svc, finalizer)
+	}
+	if a.Status != nil {
+		if lb := a.Status.LoadBalancer; lb != nil {
+			svc.Status.LoadBalancer.Ingress = nil
+			for _, entry := range lb.Ingress {
+				svc.Status.LoadBalancer.Ingress = append(svc.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: *entry.IP})
+			}
+		}
+		for _, condition := range a.Status.Conditions {
+			meta.SetStatusCondition(&svc.Status.Conditions, metav1.Condition{
+				Type: *condition.Type, Status: *condition.Status, Reason: *condition.Reason, Message: *condition.Message,
+			})
+		}
+	}
+	c.w.store(svc)
+	c.w.writes = append(c.w.writes, svc.Name)
+	version := strconv.Itoa(c.w.version)
+	a.ResourceVersion = &version
 	return nil
 }
 
@@ -181,6 +243,10 @@ type statusWriter struct {
 
 func (s statusWriter) Patch(ctx context.Context, object client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
 	return s.c.Patch(ctx, object, patch)
+}
+
+func (s statusWriter) Apply(ctx context.Context, applied runtime.ApplyConfiguration, _ ...client.SubResourceApplyOption) error {
+	return s.c.Apply(ctx, applied)
 }
 
 type liveReader struct{ w *world }
@@ -231,3 +297,11 @@ type queue struct {
 }
 
 func (q queue) Add(req request) { q.w.queued = append(q.w.queued, req) }
+
+func (q queue) AddAfter(req request, after time.Duration) {
+	if after <= 0 {
+		q.Add(req)
+		return
+	}
+	q.w.later[req] = after
+}

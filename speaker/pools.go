@@ -3,7 +3,11 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 
+	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -12,47 +16,200 @@ import (
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
-// pool is an Eip and whether this node can announce its addresses by layer 2.
+// pools are all Eips as this node sees them.
+type pools struct {
+	named  map[string]*pool
+	sorted []*pool // by name
+}
+
+// pool is an Eip and which of its addresses this node can announce by layer 2.
+// It is not changed once it was read.
 type pool struct {
 	plan.Pool
-	uid types.UID
-	// link is the name of the interface that a layer2 Eip chooses on this node,
-	// "" if that cannot announce the pool.
-	link string
-	// refusal says why this node cannot announce a layer2 pool, "" if it can.
+	*space
+	uid        types.UID
+	generation int64
+	offSubnet  bool // spec.allowOffSubnet
+	// link is the interface that a layer2 Eip chooses on this node, without a
+	// name if there is none.
+	link layer2.Link
+	// served tells for each block whether the link can serve it.
+	served []bool
+	// refusal says which of a layer2 pool's addresses this node cannot
+	// announce, and why; "" if it can announce all.
 	refusal string
 }
 
-func (s *Speaker) readPools(ctx context.Context) (map[string]pool, error) {
+func (s *Speaker) readPools(ctx context.Context) (*pools, error) {
 	var list v1alpha2.EipList
 	if err := s.Reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing Eips: %w", err)
 	}
-	pools := make(map[string]pool, len(list.Items))
+	links := links{choose: s.chooseLink, known: map[string]choice{}}
+	all := &pools{named: make(map[string]*pool, len(list.Items))}
 	for i := range list.Items {
 		eip := &list.Items[i]
-		p := pool{Pool: plan.Pool{Name: eip.Name, Protocol: eip.Spec.Protocol}, uid: eip.UID}
-		if eip.Spec.Protocol == v1alpha2.ProtocolLayer2 {
-			p.link, p.refusal = s.chooseLink(eip.Spec)
+		p := &pool{
+			Pool:       plan.Pool{Name: eip.Name, Protocol: eip.Spec.Protocol},
+			uid:        eip.UID,
+			generation: eip.Generation,
+			offSubnet:  eip.Spec.AllowOffSubnet,
 		}
-		pools[eip.Name] = p
+		if old := s.pools.get(eip.Name); old != nil && old.uid == p.uid && old.generation == p.generation {
+			p.space = old.space
+		} else {
+			p.space = readSpace(eip.Name, &eip.Spec)
+		}
+		if p.Protocol == v1alpha2.ProtocolLayer2 {
+			p.judge(links.of(eip.Spec.Interface))
+		}
+		all.named[p.Name] = p
+		all.sorted = append(all.sorted, p)
 	}
-	return pools, nil
+	slices.SortFunc(all.sorted, func(a, b *pool) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
 }
 
-// chooseLink returns the link that a layer2 pool is announced on, or why it
-// cannot be announced from this node.
-func chooseLink(spec v1alpha2.EipSpec) (name, refusal string) {
-	addresses, err := v1alpha2.ParseAddress(spec.Address)
+func (p *pools) get(name string) *pool {
+	if p == nil {
+		return nil
+	}
+	return p.named[name]
+}
+
+// of returns the Eip that an address of a Service belongs to, nil if there is
+// none. The Service's label names the Eip of its first address; another may be
+// from another Eip. An address that was cut from its Eip still belongs to it.
+func (p *pools) of(label string, addr netip.Addr) *pool {
+	labelled := p.named[label]
+	if labelled != nil && labelled.set.Contains(addr) {
+		return labelled
+	}
+	for _, other := range p.sorted {
+		if other.set.Contains(addr) {
+			return other
+		}
+	}
+	return labelled
+}
+
+// same tells whether two looks at the Eips lead to the same decisions.
+func (p *pools) same(other *pools) bool {
+	return p != nil && other != nil && slices.EqualFunc(p.sorted, other.sorted, func(a, b *pool) bool {
+		return a.Pool == b.Pool && a.space == b.space && a.uid == b.uid && a.offSubnet == b.offSubnet &&
+			a.link.Name == b.link.Name && a.link.Up == b.link.Up && slices.Equal(a.link.Prefixes, b.link.Prefixes) &&
+			slices.Equal(a.served, b.served) && a.refusal == b.refusal
+	})
+}
+
+// judge finds out which blocks the link can serve. err is why there is no link.
+func (p *pool) judge(link layer2.Link, err error) {
+	p.served = make([]bool, len(p.blocks))
+	var refusals []string
 	if err != nil {
-		return "", fmt.Sprintf("spec.address %q: %v", spec.Address, err)
+		refusals = append(refusals, fmt.Sprintf("the Eip's addresses: %v", err))
+	} else {
+		p.link = link
+		refusals = p.judgeBlocks()
 	}
-	link, err := layer2.Choose(spec.Interface)
-	if err != nil {
-		return "", err.Error()
+	refusals = append(refusals, p.faults...)
+	if p.refusal = strings.Join(refusals, "; and "); p.refusal != "" && slices.Contains(p.served, true) {
+		p.refusal += "; it can announce the Eip's other addresses"
 	}
-	if ok, reason := link.CanServe(addresses, spec.AllowOffSubnet); !ok {
-		return "", reason
+}
+
+// judgeBlocks returns why some blocks cannot be served, those of one cause
+// together.
+func (p *pool) judgeBlocks() (refusals []string) {
+	var causes []string
+	blocks := map[string][]string{}
+	for i, b := range p.blocks {
+		reason := ""
+		for _, part := range b.parts {
+			if _, reason = p.link.CanServe(part, p.offSubnet); reason != "" {
+				break
+			}
+		}
+		if p.served[i] = reason == ""; p.served[i] {
+			continue
+		}
+		if blocks[reason] == nil {
+			causes = append(causes, reason)
+		}
+		blocks[reason] = append(blocks[reason], b.text)
 	}
-	return link.Name, ""
+	for _, cause := range causes {
+		refusals = append(refusals, fmt.Sprintf("%s: %s", listed(blocks[cause]), cause))
+	}
+	return refusals
+}
+
+// block returns by which scopes a node says that it serves an address of the
+// pool, and the link on which this node can announce it, "" if on none. The
+// result is shared.
+func (p *pool) block(addr netip.Addr) (scopes []string, link string) {
+	for i, b := range p.blocks {
+		if !b.Contains(addr) {
+			continue
+		}
+		if p.served[i] {
+			link = p.link.Name
+		}
+		if scopes == nil {
+			scopes = b.scopes
+		} else { // blocks that overlap
+			scopes = slices.Concat(scopes, b.scopes)
+		}
+	}
+	return scopes, link
+}
+
+// stray returns the subnet in which this node can announce an address that
+// belongs to the pool and that no pool contains: such an address is judged by
+// itself. A subnet that holds everything stands for spec.allowOffSubnet.
+func (p *pool) stray(addr netip.Addr) (subnet netip.Prefix, ok bool) {
+	alone := netipx.IPRangeFrom(addr, addr)
+	if can, _ := p.link.CanServe(alone, p.offSubnet); !can {
+		return netip.Prefix{}, false
+	}
+	if p.offSubnet {
+		subnet, _ := addr.Prefix(0) // a valid number of bits
+		return subnet, true
+	}
+	return p.link.Subnet(alone)
+}
+
+// scopes returns those of the pool's blocks that this node serves: the whole
+// pool as one, to have room for many pools.
+func (p *pool) scopes() []string {
+	if len(p.served) > 0 && !slices.Contains(p.served, false) {
+		return []string{poolScope(p.Name)}
+	}
+	var scopes []string
+	for i, b := range p.blocks {
+		if p.served[i] {
+			scopes = append(scopes, blockScope(p.Name, b.IPRange))
+		}
+	}
+	return scopes
+}
+
+// links chooses each interface once: most Eips name the same.
+type links struct {
+	choose func(spec string) (layer2.Link, error)
+	known  map[string]choice
+}
+
+type choice struct {
+	link layer2.Link
+	err  error
+}
+
+func (l links) of(spec string) (layer2.Link, error) {
+	c, ok := l.known[spec]
+	if !ok {
+		c.link, c.err = l.choose(spec)
+		l.known[spec] = c
+	}
+	return c.link, c.err
 }

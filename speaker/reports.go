@@ -20,37 +20,38 @@ const (
 	eventConfigSpeakerFailed = "ConfigSpeakerFailed"
 )
 
-// reportDelay is how long an address has to be without an owner before an
-// event says so: pods usually start a little after their Service, and links
+// reportDelay is how long a Service has to be unreached at its address before
+// an event says so: pods usually start a little after their Service, and links
 // flap.
 const reportDelay = 5 * time.Second
 
 // reports writes an event for each change that an operator would ask about,
 // once in the cluster and once for each cause: who announces an address, why
-// no one does, why a node cannot announce a pool.
+// no one does, or not for a Service that shares it, which addresses a node
+// cannot announce.
 type reports struct {
 	node      string
 	recorder  events.EventRecorder
 	announced map[announcement]string // -> link
 	refusals  map[string]refusal      // by Eip
-	unowned   map[subject]map[netip.Addr]cause
-	pending   map[announcement]cause // of the unowned, those to be reported yet
+	unreached map[netip.Addr]map[subject]cause
+	pending   map[announcement]cause // of the unreached, those to be reported yet
 }
 
 // announcement is an address of a Service, one that this node answers for or
-// one that nobody does.
+// one at which the Service is not reached.
 type announcement struct {
 	subject
 	addr netip.Addr
 }
 
-// refusal is why this node cannot announce an Eip.
+// refusal is what this node cannot announce of an Eip, and why.
 type refusal struct {
 	uid  types.UID
 	text string
 }
 
-// cause is why an address has no owner, and since when.
+// cause is why a Service is not reached at an address, and since when.
 type cause struct {
 	text  string
 	since time.Time
@@ -62,13 +63,13 @@ func newReports(node string, recorder events.EventRecorder) reports {
 		recorder:  recorder,
 		announced: map[announcement]string{},
 		refusals:  map[string]refusal{},
-		unowned:   map[subject]map[netip.Addr]cause{},
+		unreached: map[netip.Addr]map[subject]cause{},
 		pending:   map[announcement]cause{},
 	}
 }
 
 // held reports the addresses that this node began to answer for, to each
-// Service that has them.
+// Service that is reached there.
 func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
 	for a := range r.announced {
 		_, held := addresses[a.addr]
@@ -87,59 +88,63 @@ func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
 	}
 }
 
-// pools reports the Eips that this node turned out to be unable to announce,
-// and those that it can announce again.
-func (r *reports) pools(pools map[string]pool) {
-	for name, p := range pools {
-		old, now := r.refusals[name], refusal{p.uid, p.refusal}
-		eip := &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: name, UID: p.uid}
+// pools reports the Eips of which this node turned out to be unable to
+// announce addresses, and those that it can announce again.
+func (r *reports) pools(pools *pools) {
+	for _, p := range pools.sorted {
+		old, now := r.refusals[p.Name], refusal{p.uid, p.refusal}
+		eip := &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: p.Name, UID: p.uid}
 		switch {
 		case p.refusal != "" && now != old:
-			r.refusals[name] = now
-			r.event(eip, corev1.EventTypeWarning, eventConfigSpeakerFailed, "node %s cannot announce the Eip's addresses: %s", r.node, p.refusal)
+			r.refusals[p.Name] = now
+			r.event(eip, corev1.EventTypeWarning, eventConfigSpeakerFailed, "node %s cannot announce %s", r.node, p.refusal)
 		case p.refusal == "" && old.text != "":
-			delete(r.refusals, name)
-			if p.link != "" && p.uid == old.uid { // else it is of another protocol now, or another Eip
+			delete(r.refusals, p.Name)
+			if p.link.Name != "" && p.uid == old.uid { // else it is of another protocol now, or another Eip
 				r.event(eip, corev1.EventTypeNormal, eventConfigSpeaker, "node %s can announce the Eip's addresses again", r.node)
 			}
 		}
 	}
 	for name := range r.refusals {
-		if _, ok := pools[name]; !ok {
+		if pools.get(name) == nil {
 			delete(r.refusals, name)
 		}
 	}
 }
 
-// decided notes which addresses of a Service have no owner.
-func (r *reports) decided(svc subject, decisions []decided, now time.Time) {
-	before := r.unowned[svc]
-	unowned := map[netip.Addr]cause{}
-	for _, d := range decisions {
+// decided notes which Services are not reached at an address.
+func (r *reports) decided(addr netip.Addr, tenants []tenant, d plan.Decision, now time.Time) {
+	before := r.unreached[addr]
+	if len(before) == 0 && d.Owner != "" && len(d.Unreached) == 0 {
+		return
+	}
+	unreached := map[subject]cause{}
+	for _, t := range tenants {
 		// Other protocols than layer 2 have no owner and need none.
-		if d.Owner != "" || d.Reason == plan.ReasonNotLayer2 {
+		text := d.Explain(t.Service)
+		if text == "" || d.Reason == plan.ReasonNotLayer2 {
 			continue
 		}
-		c, known := before[d.Addr]
-		if text := d.Explain(); !known || c.text != text {
+		c, known := before[t.subject()]
+		if !known || c.text != text {
 			c = cause{text: text, since: now}
-			r.pending[announcement{svc, d.Addr}] = c
+			r.pending[announcement{t.subject(), addr}] = c
 		}
-		unowned[d.Addr] = c
+		unreached[t.subject()] = c
 	}
-	for addr := range before {
-		if _, still := unowned[addr]; !still {
+	for svc := range before {
+		if _, still := unreached[svc]; !still {
 			delete(r.pending, announcement{svc, addr})
 		}
 	}
-	if len(unowned) == 0 {
-		delete(r.unowned, svc)
+	if len(unreached) == 0 {
+		delete(r.unreached, addr)
 	} else {
-		r.unowned[svc] = unowned
+		r.unreached[addr] = unreached
 	}
 }
 
-// write reports the addresses that have been without an owner for
+// write reports the Services that have not been reached at an address for
 // reportDelay, if it is for this node to do so. It returns after what time it
 // wants to be called again, 0 for never.
 func (r *reports) write(view plan.View, now time.Time) time.Duration {
@@ -153,7 +158,7 @@ func (r *reports) write(view plan.View, now time.Time) time.Duration {
 		}
 		delete(r.pending, a)
 		if view.Reporter(a.addr) == r.node {
-			r.event(a.reference(), corev1.EventTypeWarning, eventSetBalancer, "%s is not announced: %s", a.addr, c.text)
+			r.event(a.reference(), corev1.EventTypeWarning, eventSetBalancer, "%s %s", a.addr, c.text)
 		}
 	}
 	return next

@@ -40,10 +40,19 @@ var (
 	addr = netip.MustParseAddr("192.168.93.231")
 	t0   = time.Unix(1_000_000, 0)
 	self = plan.View{Members: []plan.Member{{Name: "n1"}}}
+	// tenants is svc alone.
+	tenants = []tenant{{Tenant: plan.Tenant{Service: svc.NamespacedName}, uid: svc.uid}}
 )
 
-func withoutOwner(reason plan.Reason) []decided {
-	return []decided{{plan.Address{Addr: addr}, plan.Decision{Reason: reason}}}
+func withoutOwner(reason plan.Reason) plan.Decision { return plan.Decision{Reason: reason} }
+
+// without is an address that n2 announces, but not for svc.
+func without(reason plan.Reason) plan.Decision {
+	return plan.Decision{
+		Owner:     "n2",
+		For:       types.NamespacedName{Namespace: "dev", Name: "other"},
+		Unreached: []plan.Unreached{{Service: svc.NamespacedName, Reason: reason}},
+	}
 }
 
 // An address without an owner is reported once for each cause, after
@@ -52,35 +61,38 @@ func TestReportsAddressWithoutOwner(t *testing.T) {
 	rec := &recorder{}
 	r := newReports("n1", rec)
 	for _, step := range []struct {
-		name      string
-		at        time.Duration
-		decisions []decided
-		again     time.Duration // until the next call
-		event     string        // part of the only event, "" for none
+		name     string
+		at       time.Duration
+		decision plan.Decision
+		again    time.Duration // until the next call
+		event    string        // part of the only event, "" for none
 	}{
 		{"just lost its owner", 0, withoutOwner(plan.ReasonNoEndpoint), reportDelay, ""},
 		{"still without", 3 * time.Second, withoutOwner(plan.ReasonNoEndpoint), 2 * time.Second, ""},
 		{"for too long", 5 * time.Second, withoutOwner(plan.ReasonNoEndpoint), 0, "192.168.93.231 is not announced: the Service has no ready endpoint"},
 		{"nothing new", time.Minute, withoutOwner(plan.ReasonNoEndpoint), 0, ""},
 		{"another cause", time.Hour, withoutOwner(plan.ReasonNoCandidate), reportDelay, ""},
-		{"found an owner in time", time.Hour + time.Second, []decided{{plan.Address{Addr: addr}, plan.Decision{Owner: "n2"}}}, 0, ""},
-		{"much later", 2 * time.Hour, []decided{{plan.Address{Addr: addr}, plan.Decision{Owner: "n2"}}}, 0, ""},
+		{"found an owner in time", time.Hour + time.Second, plan.Decision{Owner: "n2"}, 0, ""},
+		{"much later", 2 * time.Hour, plan.Decision{Owner: "n2"}, 0, ""},
 		{"the first cause again", 3 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), reportDelay, ""},
 		{"for too long again", 4 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), 0, "no ready endpoint"},
 		{"a protocol that needs no owner", 5 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
 		{"long after that", 6 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
-		{"the Service went", 7 * time.Hour, nil, 0, ""},
+		{"shared, and not reached", 7 * time.Hour, without(plan.ReasonNotTogether), reportDelay, ""},
+		{"for too long once more", 8 * time.Hour, without(plan.ReasonNotTogether), 0, "192.168.93.231 is announced for Service dev/other, but Service dev/svc-lb is not reached at it: externalTrafficPolicy is Local"},
+		{"the same, announced by another node", 8 * time.Hour, func() plan.Decision { d := without(plan.ReasonNotTogether); d.Owner = "n3"; return d }(), 0, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			r.decided(svc, step.decisions, t0.Add(step.at))
+			r.decided(addr, tenants, step.decision, t0.Add(step.at))
 			if again := r.write(self, t0.Add(step.at)); again != step.again {
 				t.Errorf("wants to be called after %v, want %v", again, step.again)
 			}
 			expectEvent(t, rec, step.event)
 		})
 	}
-	if len(r.unowned)+len(r.pending) != 0 {
-		t.Errorf("remembers %v and %v of a Service that is gone", r.unowned, r.pending)
+	r.decided(addr, nil, plan.Decision{Reason: plan.ReasonPoolMissing}, t0.Add(9*time.Hour))
+	if len(r.unreached)+len(r.pending) != 0 {
+		t.Errorf("remembers %v and %v of a Service that is gone", r.unreached, r.pending)
 	}
 }
 
@@ -90,7 +102,7 @@ func TestOneNodeOfManyReports(t *testing.T) {
 	for _, member := range view.Members {
 		rec := &recorder{}
 		r := newReports(member.Name, rec)
-		r.decided(svc, withoutOwner(plan.ReasonNoEndpoint), t0)
+		r.decided(addr, tenants, withoutOwner(plan.ReasonNoEndpoint), t0)
 		r.write(view, t0.Add(reportDelay))
 		all = append(all, rec.take()...)
 	}
@@ -135,17 +147,23 @@ func TestReportsHeldAddresses(t *testing.T) {
 func TestReportsPools(t *testing.T) {
 	rec := &recorder{}
 	r := newReports("n1", rec)
-	with := func(uid types.UID, refusal string) map[string]pool {
-		p := pool{uid: uid, refusal: refusal}
-		if refusal == "" {
-			p.link = "eth33"
-		}
-		return map[string]pool{"eip-pool": p}
+	only := func(p *pool) *pools {
+		p.Name = "eip-pool"
+		return &pools{named: map[string]*pool{p.Name: p}, sorted: []*pool{p}}
 	}
-	bgp := map[string]pool{"eip-pool": {uid: "3"}}
+	with := func(uid types.UID, refusal string) *pools {
+		p := &pool{uid: uid}
+		if refusal == "" {
+			p.link.Name = "eth33"
+		} else {
+			p.refusal = "the Eip's addresses: " + refusal
+		}
+		return only(p)
+	}
+	bgp := only(&pool{uid: "3"})
 	for _, step := range []struct {
 		name  string
-		pools map[string]pool
+		pools *pools
 		event string
 	}{
 		{"can serve", with("1", ""), ""},
@@ -154,7 +172,7 @@ func TestReportsPools(t *testing.T) {
 		{"for another reason", with("1", "no link eth33"), "no link eth33"},
 		{"can again", with("1", ""), "Normal ConfigSpeaker node n1 can announce"},
 		{"cannot", with("1", "eth33 is down"), "eth33 is down"},
-		{"the Eip is gone", nil, ""},
+		{"the Eip is gone", &pools{}, ""},
 		{"an Eip of that name again", with("2", ""), ""},
 		{"cannot", with("2", "eth33 is down"), "eth33 is down"},
 		{"deleted and made again, seen as one change", with("3", "eth33 is down"), "eth33 is down"},

@@ -2,11 +2,13 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -63,10 +65,51 @@ func holdsAddress(svc *corev1.Service) bool {
 		len(svc.Status.LoadBalancer.Ingress) > 0
 }
 
-// addressesOf reads a Service that holds addresses. Those that a proxy
-// answers for (ipMode Proxy, KEP-1860) are not announced.
-func addressesOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice, pools map[string]pool) []plan.Address {
-	var addresses []plan.Address
+// readServices enters all Services that have an address into the book. One
+// that cannot be read does not hold up the others; its own request will try
+// again.
+func (s *Speaker) readServices(ctx context.Context) error {
+	var list corev1.ServiceList
+	if err := s.Reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	var errs []error
+	for i := range list.Items {
+		if svc := &list.Items[i]; holdsAddress(svc) {
+			_, err := s.enter(ctx, client.ObjectKeyFromObject(svc), svc)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readService enters one Service into the book, or strikes it out if it is
+// gone, going or not ours. It returns the addresses that it had or has.
+func (s *Speaker) readService(ctx context.Context, name types.NamespacedName) (touched []netip.Addr, err error) {
+	var svc corev1.Service
+	if err := s.Reader.Get(ctx, name, &svc); apierrors.IsNotFound(err) {
+		return s.book.enter(name, nil), nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading Service %s: %w", name, err)
+	}
+	return s.enter(ctx, name, &svc)
+}
+
+func (s *Speaker) enter(ctx context.Context, name types.NamespacedName, svc *corev1.Service) (touched []netip.Addr, err error) {
+	if !holdsAddress(svc) || !svc.DeletionTimestamp.IsZero() {
+		return s.book.enter(name, nil), nil
+	}
+	endpointSlices, err := s.endpointSlices(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.book.enter(name, addressesOf(svc, endpointSlices)), nil
+}
+
+// addressesOf reads a Service that has addresses. Those that a proxy answers
+// for (ipMode Proxy, KEP-1860) are not announced.
+func addressesOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice) map[netip.Addr]tenant {
+	addresses := make(map[netip.Addr]tenant, len(svc.Status.LoadBalancer.Ingress))
 	for _, ingress := range svc.Status.LoadBalancer.Ingress {
 		addr, err := netip.ParseAddr(ingress.IP)
 		if err != nil || (ingress.IPMode != nil && *ingress.IPMode != corev1.LoadBalancerIPModeVIP) {
@@ -76,12 +119,16 @@ func addressesOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice, pools
 		if addr.Is6() {
 			family = discoveryv1.AddressTypeIPv6
 		}
-		addresses = append(addresses, plan.Address{
-			Addr:        addr,
-			Pool:        pools[svc.Labels[v1alpha2.LabelPool]].Pool,
-			LocalPolicy: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-			Endpoints:   service.ReadEndpoints(slices, family),
-		})
+		addresses[addr] = tenant{
+			Tenant: plan.Tenant{
+				Service:     client.ObjectKeyFromObject(svc),
+				Created:     svc.CreationTimestamp.Time,
+				LocalPolicy: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+				Endpoints:   service.ReadEndpoints(slices, family),
+			},
+			uid:  svc.UID,
+			pool: svc.Labels[v1alpha2.LabelPool],
+		}
 	}
 	return addresses
 }

@@ -1,14 +1,15 @@
 package speaker
 
 import (
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
-	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
 // assigned is a Service as the controller leaves it.
@@ -48,29 +49,26 @@ func TestAddressesOf(t *testing.T) {
 		AddressType: discoveryv1.AddressTypeIPv6,
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"fd00::1"}, NodeName: &node}},
 	}}
-	pools := map[string]pool{"eip-pool": {Pool: plan.Pool{Name: "eip-pool", Protocol: "layer2"}}}
 	svc := assigned("192.168.93.231", "2001:db8::1", "", "junk", "192.168.93.232")
 	svc.Status.LoadBalancer.Ingress[2].Hostname = "lb.example.com"
 	proxy := corev1.LoadBalancerIPModeProxy
 	svc.Status.LoadBalancer.Ingress[4].IPMode = &proxy
 	svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 
-	got := addressesOf(svc, slices, pools)
+	svc.Namespace, svc.Name, svc.UID, svc.CreationTimestamp = "dev", "web", "uid-1", metav1.Unix(7, 0)
+
+	got := addressesOf(svc, slices)
 	if len(got) != 2 {
 		t.Fatalf("%d addresses, want the two plain ones: %v", len(got), got)
 	}
-	for i, want := range []struct {
-		addr string
-		any  bool
-	}{{"192.168.93.231", false}, {"2001:db8::1", true}} {
-		a := got[i]
-		if a.Addr.String() != want.addr || a.Endpoints.Any() != want.any || !a.LocalPolicy || a.Pool.Name != "eip-pool" {
-			t.Errorf("address %d: %+v, want %s with endpoints: %v", i, a, want.addr, want.any)
+	for addr, any := range map[string]bool{"192.168.93.231": false, "2001:db8::1": true} {
+		a := got[netip.MustParseAddr(addr)]
+		if a.Endpoints.Any() != any {
+			t.Errorf("%s has endpoints: %v, want %v", addr, a.Endpoints.Any(), any)
 		}
-	}
-	svc.Labels[v1alpha2.LabelPool] = "gone"
-	if got := addressesOf(svc, slices, pools); got[0].Pool != (plan.Pool{}) {
-		t.Errorf("the pool of a missing Eip is %v, want the zero Pool", got[0].Pool)
+		if !a.LocalPolicy || a.pool != "eip-pool" || a.subject() != (subject{client.ObjectKeyFromObject(svc), "uid-1"}) || a.Created.Unix() != 7 {
+			t.Errorf("the tenant of %s is %+v", addr, a)
+		}
 	}
 }
 

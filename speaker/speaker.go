@@ -6,21 +6,17 @@ package speaker
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
@@ -46,7 +42,7 @@ type Config struct {
 // Members is what the speaker needs of membership.Cluster.
 type Members interface {
 	Members() []membership.Member
-	SetServed(pools []string)
+	SetServed(scopes []string)
 	Want(want map[netip.Addr]string)
 }
 
@@ -54,46 +50,34 @@ type Members interface {
 // state belongs to the one worker that calls Reconcile.
 type Speaker struct {
 	Config
-	chooseLink func(v1alpha2.EipSpec) (name, refusal string)
+	chooseLink func(spec string) (layer2.Link, error)
 
-	view     plan.View
-	pools    map[string]pool // nil until the first look at everything
-	services map[types.NamespacedName]planned
-	behind   bool // the last look at everything ended in an error
-	owned    owned
-	reports  reports
+	view    plan.View
+	pools   *pools // nil until the first look at everything
+	book    book
+	strays  map[netip.Addr]stray
+	owned   owned
+	reports reports
 }
 
-// subject is a Service as an event names it. Without the UID kubectl describe
-// does not show the event.
-type subject struct {
-	types.NamespacedName
-	uid types.UID
-}
-
-// planned is a Service and what the plan says of its addresses.
-type planned struct {
-	subject
-	addresses []decided
-}
-
-// decided is one address of a Service and what the plan says of it.
-type decided struct {
-	plan.Address
-	plan.Decision
+// stray is an address in use that no Eip contains any more.
+type stray struct {
+	pool   string // the Eip that it belongs to all the same
+	scopes []string
 }
 
 // owned are the addresses that the plan gives to this node, with the Services
-// that have them, more than one where an address is shared, and the link that
-// each is to be announced on.
+// that are reached at them, more than one where an address is shared, and the
+// link that each is to be announced on.
 type owned map[netip.Addr]map[subject]string
 
 // New returns a Speaker that claims nothing yet.
 func New(config Config) *Speaker {
 	return &Speaker{
 		Config:     config,
-		chooseLink: chooseLink,
-		services:   map[types.NamespacedName]planned{},
+		chooseLink: layer2.Choose,
+		book:       newBook(),
+		strays:     map[netip.Addr]stray{},
 		owned:      owned{},
 		reports:    newReports(config.NodeName, config.Events),
 	}
@@ -101,39 +85,44 @@ func New(config Config) *Speaker {
 
 // Reconcile brings the claims up to date with what the request names.
 func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, error) {
-	stale := []types.NamespacedName{r.service}
 	switch r.kind {
 	case heldAddresses:
 		s.reports.held(s.Held.Addresses(), s.owned)
 		return reconcile.Result{}, nil
 	case nodeLinks:
 		// Every pod that starts or ends changes a link and a route.
-		if same, err := s.poolsAreSame(ctx); err != nil || same && !s.behind {
+		if same, err := s.poolsAreSame(ctx); err != nil || same {
 			return reconcile.Result{}, err
 		}
 	}
-	all := r.kind != oneService
-	if all {
-		stale = slices.Collect(maps.Keys(s.services))
-	}
-	if all || s.pools == nil {
-		s.behind = s.behind || all
+	first := s.pools == nil
+	if first || r.kind != oneService {
 		if err := s.refresh(ctx); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
-	if err := s.decideAll(ctx, stale); err != nil {
-		return reconcile.Result{}, err
+	// An address may have several Services. They are all looked at before the
+	// first decision, or it would be made without some of them.
+	var stale []netip.Addr
+	var err error
+	switch {
+	case first:
+		err = s.readServices(ctx)
+	case r.kind == oneService:
+		stale, err = s.readService(ctx, r.service)
 	}
-	s.behind = s.behind && !all
-	return reconcile.Result{RequeueAfter: s.reports.write(s.view, time.Now())}, nil
+	if first || r.kind != oneService {
+		stale = slices.Collect(maps.Keys(s.book.tenants))
+	}
+	s.decideAll(stale, first || r.kind != oneService)
+	return reconcile.Result{RequeueAfter: s.reports.write(s.view, time.Now())}, err
 }
 
-// poolsAreSame tells whether this node can announce the same pools on the same
-// links as at the last look.
+// poolsAreSame tells whether this node can announce the same addresses on the
+// same links as at the last look.
 func (s *Speaker) poolsAreSame(ctx context.Context) (bool, error) {
 	pools, err := s.readPools(ctx)
-	return maps.Equal(pools, s.pools), err
+	return err == nil && pools.same(s.pools), err
 }
 
 // refresh renews what all decisions rest on: nodes, pools, members.
@@ -147,7 +136,6 @@ func (s *Speaker) refresh(ctx context.Context) error {
 		return err
 	}
 	s.pools = pools
-	s.Members.SetServed(served(pools))
 	s.reports.pools(pools)
 	s.view = plan.View{Nodes: nodes}
 	for _, member := range s.Members.Members() {
@@ -156,123 +144,118 @@ func (s *Speaker) refresh(ctx context.Context) error {
 	return nil
 }
 
-// decideAll renews the decisions for some Services' addresses and claims what
-// follows from them. A Service that cannot be read does not hold up the others.
-func (s *Speaker) decideAll(ctx context.Context, names []types.NamespacedName) error {
-	changed := false
-	var errs []error
-	for _, name := range names {
-		c, err := s.decide(ctx, name)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		changed = changed || c
+// decideAll renews the decisions for some addresses and claims what follows
+// from them.
+func (s *Speaker) decideAll(addresses []netip.Addr, linksChanged bool) {
+	now := time.Now()
+	claims, served := false, linksChanged
+	for _, addr := range addresses {
+		c, v := s.decide(addr, now)
+		claims, served = claims || c, served || v
 	}
-	if changed {
+	if served {
+		s.Members.SetServed(s.served())
+	}
+	if claims {
 		s.Members.Want(s.owned.links())
 		s.reports.held(s.Held.Addresses(), s.owned)
 	}
-	return errors.Join(errs...)
 }
 
-// decide renews the decisions for one Service's addresses. It tells whether
-// what this node owns changed.
-func (s *Speaker) decide(ctx context.Context, name types.NamespacedName) (changed bool, err error) {
-	now, addresses, err := s.addresses(ctx, name)
-	if err != nil {
-		return false, err
+// decide renews the decision for one address. It tells whether what this node
+// owns changed, and whether what it has to say that it serves may have.
+func (s *Speaker) decide(addr netip.Addr, now time.Time) (claims, served bool) {
+	address, link, served := s.address(addr)
+	decision := s.view.Layer2(address)
+	tenants := s.book.tenants[addr]
+	s.reports.decided(addr, tenants, decision, now)
+
+	// What this node's links allow is known here a little earlier than among
+	// the members, this one included.
+	if link == "" || decision.Owner != s.NodeName {
+		return s.owned.set(addr, nil), served
 	}
-	decisions := make([]decided, len(addresses))
-	links := make(map[netip.Addr]string, len(addresses))
-	for i, address := range addresses {
-		decisions[i] = decided{address, s.view.Layer2(address)}
-		// What this node's links allow is known here a little earlier than
-		// among the members, this one included.
-		if link := s.pools[address.Pool.Name].link; link != "" && decisions[i].Owner == s.NodeName {
-			links[address.Addr] = link
+	reached := make(map[subject]string, len(tenants))
+	for _, t := range tenants {
+		if decision.Reaches(t.Service) {
+			reached[t.subject()] = link
 		}
 	}
-	before := s.services[name]
-	for _, old := range before.addresses {
-		if _, still := links[old.Addr]; !still || before.subject != now {
-			changed = s.owned.remove(old.Addr, before.subject) || changed
+	return s.owned.set(addr, reached), served
+}
+
+// address returns what the plan has to know of an address, and the link on
+// which this node can announce it, "" if on none. It keeps the strays, and
+// tells whether they changed.
+func (s *Speaker) address(addr netip.Addr) (a plan.Address, link string, changed bool) {
+	tenants := s.book.tenants[addr]
+	a.Addr, a.Tenants = addr, make([]plan.Tenant, 0, len(tenants))
+	var p *pool
+	for _, t := range tenants {
+		a.Tenants = append(a.Tenants, t.Tenant)
+		if p == nil { // the senior is the one to say, where Eips overlap
+			p = s.pools.of(t.pool, addr)
 		}
 	}
-	for addr, link := range links {
-		changed = s.owned.add(addr, now, link) || changed
+	before, wasStray := s.strays[addr]
+	if p == nil || p.Protocol != v1alpha2.ProtocolLayer2 || p.set.Contains(addr) {
+		delete(s.strays, addr)
+		if p != nil {
+			a.Pool = p.Pool
+			a.Scopes, link = p.block(addr)
+		}
+		return a, link, wasStray
 	}
-	if before.subject != now {
-		s.reports.decided(before.subject, nil, time.Now())
+	if !wasStray || before.pool != p.Name {
+		changed = true
+		s.strays[addr] = stray{p.Name, strayScopes(p.Name, addr)}
 	}
-	s.reports.decided(now, decisions, time.Now())
-	if len(decisions) == 0 {
-		delete(s.services, name)
-	} else {
-		s.services[name] = planned{now, decisions}
+	if _, ok := p.stray(addr); ok {
+		link = p.link.Name
 	}
-	return changed, nil
+	a.Pool, a.Scopes = p.Pool, s.strays[addr].scopes
+	return a, link, changed
 }
 
-// addresses returns the addresses of a Service that Fairway gave it, none for
-// a Service that is gone, going or not ours.
-func (s *Speaker) addresses(ctx context.Context, name types.NamespacedName) (subject, []plan.Address, error) {
-	var svc corev1.Service
-	if err := s.Reader.Get(ctx, name, &svc); apierrors.IsNotFound(err) {
-		return subject{}, nil, nil
-	} else if err != nil {
-		return subject{}, nil, fmt.Errorf("reading Service %s: %w", name, err)
+// served returns the scopes that this node can serve.
+func (s *Speaker) served() []string {
+	var scopes []string
+	for _, p := range s.pools.sorted {
+		scopes = append(scopes, p.scopes()...)
 	}
-	if !holdsAddress(&svc) || !svc.DeletionTimestamp.IsZero() {
-		return subject{}, nil, nil
+	for addr, stray := range s.strays {
+		if p := s.pools.get(stray.pool); p != nil {
+			if subnet, ok := p.stray(addr); ok {
+				scopes = append(scopes, subnetScope(p.Name, subnet))
+			}
+		}
 	}
-	endpointSlices, err := s.endpointSlices(ctx, name)
-	if err != nil {
-		return subject{}, nil, err
-	}
-	return subject{name, svc.UID}, addressesOf(&svc, endpointSlices, s.pools), nil
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
 }
 
-func (o owned) add(addr netip.Addr, svc subject, link string) (changed bool) {
-	if old, ok := o[addr][svc]; ok && old == link {
+// set replaces the Services that are reached at an address, none for one that
+// this node does not own.
+func (o owned) set(addr netip.Addr, reached map[subject]string) (changed bool) {
+	if maps.Equal(o[addr], reached) {
 		return false
 	}
-	if o[addr] == nil {
-		o[addr] = map[subject]string{}
-	}
-	o[addr][svc] = link
-	return true
-}
-
-func (o owned) remove(addr netip.Addr, svc subject) (changed bool) {
-	if _, ok := o[addr][svc]; !ok {
-		return false
-	}
-	delete(o[addr], svc)
-	if len(o[addr]) == 0 {
+	if len(reached) == 0 {
 		delete(o, addr)
+	} else {
+		o[addr] = reached
 	}
 	return true
 }
 
-// links returns the link that each address is to be announced on. Services
-// that share an address have it from one pool, and so on one link.
+// links returns the link that each address is to be announced on.
 func (o owned) links() map[netip.Addr]string {
 	links := make(map[netip.Addr]string, len(o))
 	for addr, services := range o {
-		for _, link := range services {
+		for _, link := range services { // the same for all
 			links[addr] = link
+			break
 		}
 	}
 	return links
-}
-
-func served(pools map[string]pool) []string {
-	var names []string
-	for name, p := range pools {
-		if p.link != "" {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

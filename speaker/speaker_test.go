@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,14 +21,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
 )
 
-// objects are what a cache holds, with one endpoint on n1 for every Service.
+// objects are what a cache holds, with one endpoint of each family on n1 for
+// every Service that is not idle.
 type objects struct {
 	nodes    map[string]*corev1.Node
 	eips     map[string]*v1alpha2.Eip
 	services map[types.NamespacedName]*corev1.Service
+	idle     map[string]bool // by name
 	broken   map[types.NamespacedName]error
 	reads    int // of Services
 }
@@ -44,7 +49,7 @@ func (o *objects) Get(_ context.Context, key client.ObjectKey, object client.Obj
 	return nil
 }
 
-func (o *objects) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+func (o *objects) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
 	switch list := list.(type) {
 	case *corev1.NodeList:
 		for _, node := range o.nodes {
@@ -54,12 +59,24 @@ func (o *objects) List(_ context.Context, list client.ObjectList, _ ...client.Li
 		for _, eip := range o.eips {
 			list.Items = append(list.Items, *eip)
 		}
+	case *corev1.ServiceList:
+		o.reads++
+		for _, svc := range o.services {
+			list.Items = append(list.Items, *svc)
+		}
 	case *discoveryv1.EndpointSliceList:
 		node := "n1"
-		list.Items = []discoveryv1.EndpointSlice{{
-			AddressType: discoveryv1.AddressTypeIPv4,
-			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, NodeName: &node}},
-		}}
+		var query client.ListOptions
+		query.ApplyOptions(options)
+		if name, _ := query.FieldSelector.RequiresExactMatch(sliceIndex); o.idle[name] {
+			return nil
+		}
+		for _, family := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+			list.Items = append(list.Items, discoveryv1.EndpointSlice{
+				AddressType: family,
+				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, NodeName: &node}},
+			})
+		}
 	}
 	return nil
 }
@@ -67,24 +84,30 @@ func (o *objects) List(_ context.Context, list client.ObjectList, _ ...client.Li
 // bench is a Speaker of n1, alone in its cluster, which records its claims.
 type bench struct {
 	*membership.Cluster
-	t        *testing.T
+	t        testing.TB
 	objects  *objects
 	speaker  *Speaker
 	recorder *recorder
-	refusal  string // of every pool
+	refusal  string // of every interface
 	wants    []map[netip.Addr]string
+	served   []string
 }
 
 func (b *bench) Want(want map[netip.Addr]string) { b.wants = append(b.wants, want) }
 
-func newBench(t *testing.T) *bench {
+func (b *bench) SetServed(scopes []string) {
+	b.served = scopes
+	b.Cluster.SetServed(scopes)
+}
+
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	cluster, err := membership.Start(membership.Config{
 		NodeName: "n1",
 		BindAddr: netip.MustParseAddr("127.0.0.1"),
 		Key:      make([]byte, 32),
 		Apply:    func(map[netip.Addr]string) error { return nil },
-		Log:      testr.New(t),
+		Log:      testr.NewWithInterface(t, testr.Options{}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -94,35 +117,60 @@ func newBench(t *testing.T) *bench {
 			t.Error(err)
 		}
 	})
-	eip := &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: "eip-pool"}}
-	eip.Spec = v1alpha2.EipSpec{Address: "192.168.93.0/24", Protocol: v1alpha2.ProtocolLayer2, Interface: "eth33"}
 	b := &bench{
 		Cluster: cluster, t: t, recorder: &recorder{},
 		objects: &objects{
 			nodes:    map[string]*corev1.Node{"n1": {ObjectMeta: metav1.ObjectMeta{Name: "n1"}}},
-			eips:     map[string]*v1alpha2.Eip{"eip-pool": eip},
+			eips:     map[string]*v1alpha2.Eip{},
 			services: map[types.NamespacedName]*corev1.Service{},
+			idle:     map[string]bool{},
 			broken:   map[types.NamespacedName]error{},
 		},
 	}
 	b.speaker = New(Config{NodeName: "n1", Reader: b.objects, Members: b, Held: NewHeld(nil), Events: b.recorder})
-	b.speaker.chooseLink = func(spec v1alpha2.EipSpec) (name, refusal string) {
+	b.speaker.chooseLink = func(spec string) (layer2.Link, error) {
 		if b.refusal != "" {
-			return "", b.refusal
+			return layer2.Link{}, errors.New(b.refusal)
 		}
-		return spec.Interface, ""
+		return onLAN(spec)
 	}
-	b.reconcile(request{kind: everything})
-	deadline := time.After(10 * time.Second)
-	for !cluster.Members()[0].Serves("eip-pool") {
-		select {
-		case <-cluster.Changed():
-		case <-deadline:
-			t.Fatal("the member does not serve the pool")
-		}
-	}
-	b.reconcile(request{kind: everything})
+	b.eip("eip-pool", "192.168.93.0/24")
 	return b
+}
+
+// onLAN is a link of any name that is up and in the test's subnets.
+func onLAN(name string) (layer2.Link, error) {
+	return layer2.Link{Name: name, Up: true, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Prefixes: []netip.Prefix{
+		netip.MustParsePrefix("192.168.93.0/24"), netip.MustParsePrefix("fd93::/64"), netip.MustParsePrefix("fe80::/64"),
+	}}, nil
+}
+
+// eip makes or changes an Eip on eth33, and waits until the members know what
+// this node can serve now.
+func (b *bench) eip(name, address string, more ...v1alpha2.PoolAddress) {
+	b.t.Helper()
+	eip := &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1}}
+	if old := b.objects.eips[name]; old != nil {
+		eip.Generation = old.Generation + 1
+	}
+	eip.Spec = v1alpha2.EipSpec{Address: address, Addresses: more, Protocol: v1alpha2.ProtocolLayer2, Interface: "eth33"}
+	b.objects.eips[name] = eip
+	b.reconcile(request{kind: everything})
+	b.settle()
+}
+
+// settle waits until the members have heard what this node serves.
+func (b *bench) settle() {
+	b.t.Helper()
+	deadline := time.After(10 * time.Second)
+	for slices.ContainsFunc(b.served, func(scope string) bool { return !b.Members()[0].Serves(scope) }) {
+		select {
+		case <-b.Changed():
+		case <-deadline:
+			b.t.Fatalf("the member does not serve %q", b.served)
+		}
+	}
+	b.reconcile(request{kind: everything})
 }
 
 func (b *bench) reconcile(r request) {
@@ -136,6 +184,7 @@ func (b *bench) reconcile(r request) {
 func (b *bench) add(name string, ips ...string) types.NamespacedName {
 	key := types.NamespacedName{Namespace: "dev", Name: name}
 	b.objects.services[key] = assigned(ips...)
+	b.objects.services[key].Namespace, b.objects.services[key].Name = key.Namespace, key.Name
 	return key
 }
 
@@ -213,28 +262,30 @@ func TestClaims(t *testing.T) {
 	delete(b.objects.services, shared.service)
 	b.reconcile(shared)
 	b.wanted("the last Service went")
-	if len(b.speaker.services)+len(b.speaker.owned) > 0 {
-		t.Errorf("remembers %v, %v", b.speaker.services, b.speaker.owned)
+	if len(b.speaker.book.addresses)+len(b.speaker.book.tenants)+len(b.speaker.owned) > 0 {
+		t.Errorf("remembers %v, %v", b.speaker.book, b.speaker.owned)
 	}
 }
 
-// What one Service needs is claimed although another cannot be read, and the
-// change of a link is not forgotten over it.
+// What one Service needs is claimed although another cannot be read, and what
+// is known of that one stays.
 func TestUnreadableService(t *testing.T) {
 	b := newBench(t)
-	for _, svc := range []types.NamespacedName{b.add("bad", "192.168.93.1"), b.add("good", "192.168.93.2")} {
-		b.reconcile(request{service: svc})
-	}
-	bad := types.NamespacedName{Namespace: "dev", Name: "bad"}
-	b.objects.broken[bad] = errors.New("cache is away")
-	b.objects.eips["eip-pool"].Spec.Interface = "eth1"
-	if _, err := b.speaker.Reconcile(t.Context(), request{kind: nodeLinks}); !errors.Is(err, b.objects.broken[bad]) {
+	bad, good := request{service: b.add("bad", "192.168.93.1")}, request{service: b.add("good", "192.168.93.2")}
+	b.reconcile(bad)
+	b.objects.broken[bad.service] = errors.New("cache is away")
+	if _, err := b.speaker.Reconcile(t.Context(), bad); !errors.Is(err, b.objects.broken[bad.service]) {
 		t.Errorf("Reconcile: %v, want the reason to try again", err)
 	}
-	b.wanted("one cannot be read", "192.168.93.1", "eth33", "192.168.93.2", "eth1")
-	delete(b.objects.broken, bad)
+	b.reconcile(good)
+	b.wanted("one cannot be read", "192.168.93.1", "eth33", "192.168.93.2", "eth33")
+	b.objects.eips["eip-pool"].Spec.Interface = "eth1"
 	b.reconcile(request{kind: nodeLinks})
-	b.wanted("it can", "192.168.93.1", "eth1", "192.168.93.2", "eth1")
+	b.wanted("the link is another", "192.168.93.1", "eth1", "192.168.93.2", "eth1")
+	delete(b.objects.broken, bad.service)
+	delete(b.objects.services, bad.service)
+	b.reconcile(bad)
+	b.wanted("it can be read", "192.168.93.2", "eth1")
 }
 
 // Most changes of links mean nothing to the pools and are to cost nothing.

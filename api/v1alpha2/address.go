@@ -48,6 +48,8 @@ func parseIP(s string) netip.Addr {
 }
 
 // Block is one entry of a pool.
+//
+// +kubebuilder:object:generate=false
 type Block struct {
 	netipx.IPRange
 	// Prefix is the block as a CIDR, if it was written as one; else it is

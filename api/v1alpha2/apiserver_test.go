@@ -13,6 +13,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -20,6 +22,8 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // object is a Kubernetes object as the API server holds it.
@@ -28,7 +32,7 @@ type object = map[string]any
 // apiServer decides about objects of our kinds as the API server does, with
 // its own library, from the CRDs in config/crd.
 type apiServer struct {
-	crds  map[string]*apiextensionsv1.CustomResourceDefinition // by kind, as the next two
+	crds  map[string]*apiextensionsv1.CustomResourceDefinition // by kind, as all of them
 	types map[string]*schema.Structural
 	rules map[string]*cel.Validator
 	check map[string]validation.SchemaValidator
@@ -78,7 +82,7 @@ func (s *apiServer) install(file string) error {
 
 	kind := crd.Spec.Names.Kind
 	props := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(crd.Spec.Versions[0].Schema.OpenAPIV3Schema, props, nil); err != nil {
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version(crd).Schema.OpenAPIV3Schema, props, nil); err != nil {
 		return err
 	}
 	s.crds[kind] = crd
@@ -88,6 +92,16 @@ func (s *apiServer) install(file string) error {
 	s.rules[kind] = cel.NewValidator(s.types[kind], true, celconfig.PerCallLimit)
 	s.check[kind], _, err = validation.NewSchemaValidator(props)
 	return err
+}
+
+// version is the part of a CRD that these tests are about.
+func version(crd *apiextensionsv1.CustomResourceDefinition) apiextensionsv1.CustomResourceDefinitionVersion {
+	for _, v := range crd.Spec.Versions {
+		if v.Name == v1alpha2.GroupVersion.Version {
+			return v
+		}
+	}
+	return apiextensionsv1.CustomResourceDefinitionVersion{Schema: &apiextensionsv1.CustomResourceValidation{}}
 }
 
 // admit returns why obj cannot be created or, if existing is not nil, cannot
@@ -103,9 +117,11 @@ func (s *apiServer) admit(obj, existing object) error {
 	if len(unknown) > 0 {
 		return fmt.Errorf("unknown field %q", unknown)
 	}
+	defaulting.PruneNonNullableNullsWithoutDefaults(obj, structural)
 
 	if existing == nil {
 		errs := validation.ValidateCustomResource(nil, obj, s.check[kind])
+		errs = append(errs, listtype.ValidateListSetsAndMaps(nil, structural, obj)...)
 		return s.applyRules(kind, errs, obj, nil)
 	}
 	// What an update leaves alone is not held against it.

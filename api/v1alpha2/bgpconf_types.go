@@ -155,6 +155,7 @@ type NodeConfStatus struct {
 // BgpConf configures BGP on all nodes. Only the one named default counts.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster
 type BgpConf struct {

@@ -309,6 +309,7 @@ type MpGracefulRestartConfig struct {
 // before it must stay updatable, or its finalizer could never be removed.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:validation:XValidation:rule=`has(self.spec) || (oldSelf.hasValue() && !has(oldSelf.value().spec))`,optionalOldSelf=true,fieldPath=".spec",message="spec is missing: set spec.conf.neighborAddress to the router's IP address, or spec.conf.neighborInterface to the interface that leads to it"

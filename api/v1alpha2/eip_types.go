@@ -19,13 +19,18 @@ type EipSpec struct {
 	//
 	// ---
 	// The first rule accepts what ParseAddress accepts. CEL has no order on
-	// addresses, so it looks for the bit that decides: the ends of a range
-	// share the prefix p[0] of the first, but not p[1], which is one bit
-	// longer, and that bit is 0. The length is spelled digit by digit because
-	// the API server's cost estimate knows no bound for string(n).
+	// addresses, so it looks for the bit that decides. The ends of a range
+	// have their first m bits in common: first i = 8 * (how many of the
+	// prefixes of 0, 8, 16, ... bits of the first hold the second, less one),
+	// and then bit by bit. The next bit is 0 in the first if its prefix p[1],
+	// which is one bit longer than p[0], holds the lowest address of p[0].
+	//
+	// The form is what the cost estimate of Kubernetes 1.31 lets pass: it knows
+	// no bound for string(n), for a conditional, for a string bound to a name
+	// through a list, nor for ==, and the rule holds for 128 texts in an Eip.
 	//
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:XValidation:rule=`isIP(self) || isCIDR(self) || (self.contains('-') && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) && ip(self.substring(0, self.indexOf('-'))).family() == ip(self.substring(self.indexOf('-') + 1)).family() && (ip(self.substring(0, self.indexOf('-'))) == ip(self.substring(self.indexOf('-') + 1)) || [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120].exists(i, [0, 1, 2, 3, 4, 5, 6, 7].exists(j, (i + j < 32 || ip(self.substring(0, self.indexOf('-'))).family() == 6) && [[i + j, i + j + 1].map(n, cidr(self.substring(0, self.indexOf('-')) + '/' + (n < 100 ? '' : '1') + (n < 10 ? '' : '0123456789'.substring(n / 10 % 10, n / 10 % 10 + 1)) + '0123456789'.substring(n % 10, n % 10 + 1)))].exists(p, p[0].containsIP(self.substring(self.indexOf('-') + 1)) && !p[1].containsIP(self.substring(self.indexOf('-') + 1)) && p[0].masked().ip() == p[1].masked().ip())))))`,message="invalid eip address format"
+	// +kubebuilder:validation:XValidation:rule=`isIP(self) || isCIDR(self) || (self.contains('-') && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) && ip(self.substring(0, self.indexOf('-'))).family() == ip(self.substring(self.indexOf('-') + 1)).family() && ((ip(self.substring(0, self.indexOf('-'))).family() == 4 ? cidr(self.substring(0, self.indexOf('-')) + '/32') : cidr(self.substring(0, self.indexOf('-')) + '/128')).containsIP(self.substring(self.indexOf('-') + 1)) || [[0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120].filter(n, (n < 32 || ip(self.substring(0, self.indexOf('-'))).family() == 6) && cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, n / 100) + '0123456789'.substring(n / 10 % 10, n / 10 % 10 + (n < 10 ? 0 : 1)) + '0123456789'.substring(n % 10, n % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1))).size() * 8 - 8].exists(i, [[0, 1, 2, 3, 4, 5, 6, 7].filter(j, (i + j < 32 || ip(self.substring(0, self.indexOf('-'))).family() == 6) && cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, (i + j) / 100) + '0123456789'.substring((i + j) / 10 % 10, (i + j) / 10 % 10 + (i + j < 10 ? 0 : 1)) + '0123456789'.substring((i + j) % 10, (i + j) % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1))).size() + i - 1].exists(m, [[m, m + 1].map(n, cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, n / 100) + '0123456789'.substring(n / 10 % 10, n / 10 % 10 + (n < 10 ? 0 : 1)) + '0123456789'.substring(n % 10, n % 10 + 1)))].exists(p, p[1].containsIP(p[0].masked().ip()))))))`,message="invalid eip address format"
 	// +kubebuilder:validation:XValidation:rule=`self == oldSelf`,message="the address field is not allowed to be modified"
 	Address string `json:"address"`
 
@@ -92,15 +97,25 @@ type EipSpec struct {
 	AllocationPolicy string `json:"allocationPolicy,omitempty"`
 
 	// Quarantine is how long a freed address rests before it is given
-	// again, such as 10m. A Service that asks for the address gets it all
-	// the same. Absent means not at all.
+	// again, such as 10m; at most 24h. A Service that asks for the address
+	// gets it all the same. Absent means not at all.
 	//
+	// ---
+	// What the rule accepts, time.ParseDuration accepts: any other text in
+	// one Eip would make the list of all unreadable. Five digits of hours,
+	// six times, stay below the largest Duration.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^(0|(([0-9]{1,5}([.][0-9]{0,9})?|[.][0-9]{1,9})(ns|us|µs|μs|ms|s|m|h)){1,6})$') && duration(self) <= duration('24h')`,message="quarantine must be a duration of 0s to 24h with a unit, such as 10m or 1h30m"
 	// +optional
 	Quarantine *metav1.Duration `json:"quarantine,omitempty"`
 
 	// Priority orders pools that are bound to one namespace; the smallest
 	// number is tried first.
 	//
+	// +kubebuilder:validation:Minimum=-2147483648
+	// +kubebuilder:validation:Maximum=2147483647
 	// +optional
 	Priority int `json:"priority,omitempty"`
 
@@ -120,6 +135,12 @@ type EipSpec struct {
 	// labels, of the namespaces that the pool is bound to, or of any if it
 	// is bound to none.
 	//
+	// ---
+	// Left to the controller, which makes it a condition: the syntax of keys
+	// and values. The schema of a selector has no bounds, so the API server
+	// estimates rules on the texts in it as too expensive.
+	//
+	// +kubebuilder:validation:XValidation:rule=`!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || e.values.size() == 0))`,message="an operator of serviceSelector.matchExpressions must be In or NotIn with values, or Exists or DoesNotExist without"
 	// +optional
 	ServiceSelector *metav1.LabelSelector `json:"serviceSelector,omitempty"`
 
@@ -138,7 +159,13 @@ type EipSpec struct {
 	// namespace may hold. The key is the name of a namespace, or * for each
 	// that is not named. Lowering a limit takes no address away.
 	//
-	// +kubebuilder:validation:MaxProperties=1024
+	// ---
+	// A schema cannot bound the length of keys, and what CEL does with a whole
+	// string costs by its length. So the rule looks at one character at a
+	// time, which the API server has the time for with 512 keys.
+	//
+	// +kubebuilder:validation:MaxProperties=512
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k == '*' || (k.size() > 0 && k.size() <= 63 && k.charAt(0) != '-' && k.charAt(k.size() - 1) != '-' && [0, 8, 16, 24, 32, 40, 48, 56].all(i, [0, 1, 2, 3, 4, 5, 6, 7].all(j, i + j >= k.size() || k.charAt(i + j) == '-' || (k.charAt(i + j) >= '0' && k.charAt(i + j) <= '9') || (k.charAt(i + j) >= 'a' && k.charAt(i + j) <= 'z')))))`,message="a key of namespaceLimits must be the name of a namespace, or * for every namespace that has no key of its own"
 	// +optional
 	NamespaceLimits map[string]AddressLimit `json:"namespaceLimits,omitempty"`
 }
@@ -155,12 +182,17 @@ const AnyNamespace = "*"
 
 // PoolAddress is an address, a CIDR or a range, spelled as EipSpec.Address is.
 //
+// ---
+// The rule is that of EipSpec.Address, word for word.
+//
 // +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:XValidation:rule=`isIP(self) || isCIDR(self) || (self.contains('-') && isIP(self.substring(0, self.indexOf('-'))) && isIP(self.substring(self.indexOf('-') + 1)) && ip(self.substring(0, self.indexOf('-'))).family() == ip(self.substring(self.indexOf('-') + 1)).family() && ((ip(self.substring(0, self.indexOf('-'))).family() == 4 ? cidr(self.substring(0, self.indexOf('-')) + '/32') : cidr(self.substring(0, self.indexOf('-')) + '/128')).containsIP(self.substring(self.indexOf('-') + 1)) || [[0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120].filter(n, (n < 32 || ip(self.substring(0, self.indexOf('-'))).family() == 6) && cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, n / 100) + '0123456789'.substring(n / 10 % 10, n / 10 % 10 + (n < 10 ? 0 : 1)) + '0123456789'.substring(n % 10, n % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1))).size() * 8 - 8].exists(i, [[0, 1, 2, 3, 4, 5, 6, 7].filter(j, (i + j < 32 || ip(self.substring(0, self.indexOf('-'))).family() == 6) && cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, (i + j) / 100) + '0123456789'.substring((i + j) / 10 % 10, (i + j) / 10 % 10 + (i + j < 10 ? 0 : 1)) + '0123456789'.substring((i + j) % 10, (i + j) % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1))).size() + i - 1].exists(m, [[m, m + 1].map(n, cidr(self.substring(0, self.indexOf('-')) + '/' + '1'.substring(0, n / 100) + '0123456789'.substring(n / 10 % 10, n / 10 % 10 + (n < 10 ? 0 : 1)) + '0123456789'.substring(n % 10, n % 10 + 1)))].exists(p, p[1].containsIP(p[0].masked().ip()))))))`,message="invalid eip address format"
 type PoolAddress string
 
 // AddressLimit is a number of addresses.
 //
 // +kubebuilder:validation:Minimum=0
+// +kubebuilder:validation:Maximum=2147483647
 type AddressLimit int32
 
 // EipSharing says who may share addresses of a pool.
@@ -170,6 +202,8 @@ type EipSharing struct {
 	//
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:XValidation:rule=`self == '*' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')`,message="sharing.namespaces needs names of namespaces, or * for all"
 	// +optional
 	Namespaces []string `json:"namespaces,omitempty"`
 }
@@ -267,6 +301,7 @@ const (
 // before them must stay updatable, or its finalizer could never be removed.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=networking
 // +kubebuilder:printcolumn:name="cidr",type=string,JSONPath=`.spec.address`

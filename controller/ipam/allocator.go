@@ -1,92 +1,85 @@
 package ipam
 
 import (
-	"math/big"
 	"net/netip"
 	"slices"
-
-	"go4.org/netipx"
+	"time"
 )
 
 // Allocator knows all pools and who holds which address. It is to be used by
 // one goroutine.
 type Allocator struct {
+	now      func() time.Time
 	pools    map[string]*pool
+	indexed  *index // nil while it is to be made anew
 	services map[ServiceKey]*holding
 	tenants  map[netip.Addr]*tenancy
+	keyed    map[string][]netip.Addr // those held under a key of sharing, ascending
+	outside  map[netip.Addr]struct{} // those in use that are not in the pool that they are said to be from
 }
 
-// pool is a Pool with what the allocator knows of it.
-type pool struct {
-	Pool
-	size *big.Int
-	free map[Family]*freeList
-	held map[netip.Addr]struct{} // the addresses in use that count here
-}
-
-// holding is what one Service has.
-type holding struct {
-	Allocation
-	asked   string       // the pool that the Service last named
-	leaving []Allocation // given up, but not free before Settle
-}
-
-// tenancy is who uses an address. There is more than one tenant only where
-// Services were found to claim the same address; the first owns it.
-type tenancy struct {
-	tenants []ServiceKey
-	pool    *pool // that it counts in, nil for a foreign address
-}
-
-// New returns an allocator without pools and Services.
-func New() *Allocator {
+// New returns an allocator without pools and Services. now is the clock that
+// quarantines go by.
+func New(now func() time.Time) *Allocator {
 	return &Allocator{
+		now:      now,
 		pools:    map[string]*pool{},
 		services: map[ServiceKey]*holding{},
 		tenants:  map[netip.Addr]*tenancy{},
+		keyed:    map[string][]netip.Addr{},
+		outside:  map[netip.Addr]struct{}{},
 	}
 }
 
-// Assign gives a Service what it asks for, or keeps what it holds. A Refusal
-// says why the request is not met; the Service then keeps what it held
-// before, if anything, which is returned beside it. An address that is
-// replaced stays reserved for the Service until Settle.
-func (a *Allocator) Assign(req Request) (Allocation, *Refusal) {
+// Outcome is what a Service has after Assign.
+type Outcome struct {
+	// Held has at most one address of each family, in the order of the
+	// request's families.
+	Held []Allocation
+	// Refusal is why the request is not met, nil if it is. What is held is
+	// kept.
+	Refusal *Refusal
+	// Lacks is why a Service that prefers dual stack has an address of one
+	// family only, nil if there is nothing to say.
+	Lacks *Refusal
+	// Implicit are the Services that an address is shared with although no
+	// key says so, because all ask for it.
+	Implicit []ServiceKey
+	// Recheck are the Services that have an address together with this one
+	// and whose own outcome may be another now.
+	Recheck []ServiceKey
+}
+
+// Assign gives a Service what it asks for, or keeps what it holds. An address
+// that is replaced stays reserved for the Service until Settle.
+func (a *Allocator) Assign(req Request) Outcome {
 	h := a.services[req.Service]
 	if h == nil {
-		chosen, refusal := a.choose(&req)
-		if refusal != nil {
-			return Allocation{}, refusal
+		h = &holding{key: req.Service}
+	}
+	var out Outcome
+	out.Recheck = a.renew(h, req)
+	next, refusal, lacks := a.decide(h)
+	if !slices.Equal(next, h.held) {
+		for _, x := range h.held {
+			if !hasAddress(next, x.Address) {
+				out.Recheck = a.alsoHolding(h, x.Address, out.Recheck)
+			}
 		}
-		a.services[req.Service] = &holding{Allocation: chosen, asked: req.Pool}
-		a.occupy(req.Service, chosen)
-		return chosen, nil
+		a.move(h, next)
 	}
-	h.asked = req.Pool
-	if req.satisfiedBy(h.Allocation) {
-		return h.Allocation, nil
+	out.Held, out.Refusal, out.Lacks = slices.Clone(h.held), refusal, lacks
+	for _, x := range h.held {
+		if out.Refusal == nil {
+			out.Refusal = a.keptAgainst(h, x)
+		}
+		out.Implicit = append(out.Implicit, a.sharedByAsking(h, x.Address)...)
 	}
-	if i := slices.IndexFunc(h.leaving, req.satisfiedBy); i >= 0 {
-		h.Allocation, h.leaving[i] = h.leaving[i], h.Allocation // a change of mind
-		return h.Allocation, nil
-	}
-	chosen, refusal := a.choose(&req)
-	if refusal != nil {
-		return h.Allocation, refusal
-	}
-	previous := h.Allocation
-	h.Allocation = chosen
-	if chosen.Address == previous.Address {
-		a.recount(chosen.Address) // only the pool has changed
-		return chosen, nil
-	}
-	h.leaving = append(h.leaving, previous)
-	a.occupy(req.Service, chosen)
-	return chosen, nil
+	return out
 }
 
 // Settle frees what a Service gave up when it was moved, and returns it. It
-// is to be called when the Service's present address is written down.
+// is to be called when the Service's present addresses are written down.
 func (a *Allocator) Settle(service ServiceKey) []Allocation {
 	h := a.services[service]
 	if h == nil {
@@ -94,61 +87,85 @@ func (a *Allocator) Settle(service ServiceKey) []Allocation {
 	}
 	left := h.leaving
 	h.leaving = nil
-	for _, allocation := range left {
-		a.vacate(service, allocation.Address)
+	for _, x := range left {
+		a.vacate(h, x.Address)
+	}
+	if len(h.held) == 0 {
+		delete(a.services, service)
 	}
 	return left
 }
 
 // Release frees all that a Service has and returns it.
 func (a *Allocator) Release(service ServiceKey) []Allocation {
-	left := a.Settle(service)
 	h := a.services[service]
 	if h == nil {
-		return left
+		return nil
 	}
-	delete(a.services, service)
-	a.vacate(service, h.Address)
-	return append(left, h.Allocation)
+	h.leaving, h.held = append(h.leaving, h.held...), nil
+	return a.Settle(service)
 }
 
-// Adopt takes over an address that a Service was found with, whatever the
-// pools say. The pool is the one it was recorded as coming from, "" if that
-// is unknown. Services are to be adopted in order of age: of two that claim
-// one address, the first owns it, and Conflict names the owner to the other.
-// A Service that holds an address already is left alone.
-func (a *Allocator) Adopt(req Request, addr netip.Addr, recorded string) Allocation {
+// Adopt takes over the addresses that a Service was found with, the first of
+// each family, whatever the pools say. The pool is the one that they were
+// recorded as coming from, "" if that is unknown. Services are to be adopted
+// in order of age: of two that claim one address without consent, the first
+// owns it, and Assign says so to the other. A Service that holds addresses
+// already is left alone.
+func (a *Allocator) Adopt(req Request, found []netip.Addr, recorded string) []Allocation {
 	if h := a.services[req.Service]; h != nil {
-		return h.Allocation
+		return slices.Clone(h.held)
 	}
-	found := Allocation{Address: addr, Pool: a.origin(addr, recorded, req.Pool), Choice: ChosenByAdoption}
-	a.services[req.Service] = &holding{Allocation: found, asked: req.Pool}
-	a.occupy(req.Service, found)
-	return found
+	h := &holding{key: req.Service, claim: req}
+	var held []Allocation
+	for _, family := range req.families() {
+		held = a.adopted(held, &req, family, found, recorded)
+	}
+	for _, family := range bothFamilies() { // also what the Service should not have
+		held = a.adopted(held, &req, family, found, recorded)
+	}
+	a.move(h, held)
+	for _, x := range held {
+		for p := range a.index().containing(x.Address) {
+			p.stock(x.Address).list.skipTo(x.Address)
+		}
+	}
+	return slices.Clone(held)
+}
+
+func (a *Allocator) adopted(held []Allocation, req *Request, family Family, found []netip.Addr, recorded string) []Allocation {
+	i := slices.IndexFunc(found, func(addr netip.Addr) bool { return addr.IsValid() && FamilyOf(addr) == family })
+	if i < 0 || hasAddress(held, found[i]) {
+		return held
+	}
+	return append(held, Allocation{Address: found[i], Pool: a.origin(found[i], recorded, req.Pools), Choice: ChosenByAdoption})
 }
 
 // Lookup returns what a Service holds, and what it gave up and is not yet
 // settled.
-func (a *Allocator) Lookup(service ServiceKey) (held Allocation, leaving []Allocation) {
+func (a *Allocator) Lookup(service ServiceKey) (held, leaving []Allocation) {
 	if h := a.services[service]; h != nil {
-		return h.Allocation, h.leaving
+		return slices.Clone(h.held), slices.Clone(h.leaving)
 	}
-	return Allocation{}, nil
+	return nil, nil
 }
 
-// Conflict returns the Service that owns the address that another one holds
-// as well.
-func (a *Allocator) Conflict(service ServiceKey) (owner ServiceKey, conflict bool) {
-	h := a.services[service]
-	if h == nil {
-		return ServiceKey{}, false
+// Tenants returns the Services that have an address, those included that gave
+// it up and are not yet settled, the owner first.
+func (a *Allocator) Tenants(addr netip.Addr) []ServiceKey {
+	t := a.tenants[addr]
+	if t == nil {
+		return nil
 	}
-	owner = a.tenants[h.Address].tenants[0]
-	return owner, owner != service
+	keys := make([]ServiceKey, len(t.tenants))
+	for i, h := range t.tenants {
+		keys[i] = h.key
+	}
+	return keys
 }
 
-// InUse tells whether a Service holds an address, or gave it up and is not
-// yet settled.
+// InUse tells whether a Service has an address, or gave it up and is not yet
+// settled.
 func (a *Allocator) InUse(addr netip.Addr) bool {
 	return a.tenants[addr] != nil
 }
@@ -162,106 +179,38 @@ func (a *Allocator) Contains(pool string, addr netip.Addr) bool {
 // PoolContaining returns the name of the first pool, by name, that contains
 // an address.
 func (a *Allocator) PoolContaining(addr netip.Addr) (string, bool) {
-	if p := a.containing(addr); p != nil {
+	for p := range a.index().containing(addr) {
 		return p.Name, true
 	}
 	return "", false
 }
 
 // origin is the pool that a found address is said to be from: the recorded
-// one while it contains the address, or while the Service still asks for it
-// (then it is the pool that has changed, not the owner's will); else the one
-// that does contain it.
-func (a *Allocator) origin(addr netip.Addr, recorded, asked string) string {
-	if p := a.pools[recorded]; p != nil && p.Contains(addr) {
+// one while it contains the address, or else a pool that does, one of those
+// asked for if possible. While the Service asks for the recorded pool, no
+// other takes its place: then it is the pool that has changed, not the
+// owner's will.
+func (a *Allocator) origin(addr netip.Addr, recorded string, asked []string) string {
+	if a.Contains(recorded, addr) {
 		return recorded
 	}
-	if recorded != "" && recorded == asked {
+	for _, name := range asked {
+		if a.Contains(name, addr) {
+			return name
+		}
+	}
+	if recorded != "" && slices.Contains(asked, recorded) {
 		return recorded
 	}
-	if p := a.containing(addr); p != nil {
-		return p.Name
+	if name, ok := a.PoolContaining(addr); ok {
+		return name
 	}
 	return recorded
 }
 
-func (a *Allocator) containing(addr netip.Addr) *pool {
-	var first *pool
-	for _, p := range a.pools {
-		if p.Contains(addr) && (first == nil || p.Name < first.Name) {
-			first = p
-		}
+func (a *Allocator) index() *index {
+	if a.indexed == nil {
+		a.indexed = newIndex(a.pools)
 	}
-	return first
-}
-
-// occupy makes a Service a tenant of its address, the last of those there are.
-func (a *Allocator) occupy(service ServiceKey, allocation Allocation) {
-	t := a.tenants[allocation.Address]
-	if t == nil {
-		t = &tenancy{}
-		a.tenants[allocation.Address] = t
-	}
-	if !slices.Contains(t.tenants, service) {
-		t.tenants = append(t.tenants, service)
-	}
-	a.recount(allocation.Address)
-}
-
-// vacate ends a tenancy. With the last tenant the address is free.
-func (a *Allocator) vacate(service ServiceKey, addr netip.Addr) {
-	t := a.tenants[addr]
-	t.tenants = slices.DeleteFunc(t.tenants, func(k ServiceKey) bool { return k == service })
-	if len(t.tenants) > 0 {
-		a.recount(addr)
-		return
-	}
-	if t.pool != nil {
-		delete(t.pool.held, addr)
-	}
-	delete(a.tenants, addr)
-	for _, p := range a.pools { // more than one only where pools overlap
-		if p.Contains(addr) {
-			p.free[FamilyOf(addr)].free(addr)
-		}
-	}
-}
-
-// recount lets an address in use count in the pool that its owner has it
-// from, or else in the one that contains it.
-func (a *Allocator) recount(addr netip.Addr) {
-	t := a.tenants[addr]
-	counted := a.pools[a.recordedPool(t.tenants[0], addr)]
-	if counted == nil || !counted.Contains(addr) {
-		counted = a.containing(addr)
-	}
-	if t.pool != nil {
-		delete(t.pool.held, addr)
-	}
-	t.pool = counted
-	if counted != nil {
-		counted.held[addr] = struct{}{}
-	}
-}
-
-func (a *Allocator) recordedPool(service ServiceKey, addr netip.Addr) string {
-	h := a.services[service]
-	if h.Address == addr {
-		return h.Pool
-	}
-	for _, leaving := range h.leaving {
-		if leaving.Address == addr {
-			return leaving.Pool
-		}
-	}
-	return ""
-}
-
-func newPool(p Pool) *pool {
-	made := &pool{Pool: p, size: Size(p.Ranges), free: map[Family]*freeList{}, held: map[netip.Addr]struct{}{}}
-	for _, family := range []Family{IPv4, IPv6} {
-		ofFamily := slices.DeleteFunc(slices.Clone(p.Ranges), func(r netipx.IPRange) bool { return FamilyOf(r.From()) != family })
-		made.free[family] = newFreeList(ofFamily)
-	}
-	return made
+	return a.indexed
 }

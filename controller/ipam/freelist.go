@@ -1,89 +1,154 @@
 package ipam
 
 import (
-	"container/heap"
 	"net/netip"
-	"slices"
+	"time"
 
 	"go4.org/netipx"
 )
 
-// freeList finds the lowest free address of one family of a pool in
-// logarithmic time, however large the pool and however much of it is in use.
+// freeList finds the address of one family of a pool that is to be given
+// next, in logarithmic time, however large the pool and however much of it is
+// in use.
 //
-// A frontier moves up through the ranges and never back; what was freed below
-// it waits in a heap. So no address is ever looked at because of its number
-// alone: the frontier passes each address in use once, and the heap has only
-// addresses that were in use before.
+// A frontier moves through the pieces and never back; what was in use and
+// freed is remembered, and in quarantine first if there is one. So no address
+// is ever looked at because of its number alone: the frontier passes those
+// that are or were in use, and no others.
 type freeList struct {
-	ranges   []netipx.IPRange // those not passed yet, ascending; the first has the frontier
-	frontier netip.Addr       // invalid once all is passed
-	freed    addrHeap
-	inHeap   map[netip.Addr]struct{}
+	pieces []piece
+	todo   []piece    // those that the frontier has not passed; it is at the first
+	after  netip.Addr // that the frontier passed last, zero at the beginning
+	begun  bool       // todo is set
+	rotate bool
+
+	freed   queue // that can be given
+	resting queue // that cannot yet
+	number  uint64
 }
 
-func newFreeList(ranges []netipx.IPRange) *freeList {
-	sorted := slices.Clone(ranges)
-	slices.SortFunc(sorted, func(a, b netipx.IPRange) int { return a.From().Compare(b.From()) })
-	f := &freeList{ranges: sorted, inHeap: map[netip.Addr]struct{}{}}
-	if len(sorted) > 0 {
-		f.frontier = sorted[0].From()
+func newFreeList() freeList {
+	return freeList{freed: newQueue(byAddress), resting: newQueue(byEnd)}
+}
+
+// next returns the address to be given next, false if there is none: the
+// lowest, or with rotate, one that was never in use or else the one freed
+// first.
+func (f *freeList) next(now time.Time, inUse func(netip.Addr) bool) (netip.Addr, bool) {
+	f.expire(now)
+	unused, oldest := f.unused(inUse), f.freed.first()
+	if oldest == nil {
+		return unused, unused.IsValid()
 	}
-	return f
+	if unused.IsValid() && (f.rotate || unused.Less(oldest.addr)) {
+		return unused, true
+	}
+	return oldest.addr, true
 }
 
-// lowest returns the lowest address that is not in use, false if all are.
-func (f *freeList) lowest(inUse func(netip.Addr) bool) (netip.Addr, bool) {
-	for len(f.freed) > 0 {
-		if !inUse(f.freed[0]) {
-			return f.freed[0], true
+// use says that an address is in use now.
+func (f *freeList) use(addr netip.Addr) {
+	f.freed.remove(addr)
+	f.resting.remove(addr)
+}
+
+// free says that an address is not in use any more, and when its quarantine
+// ends.
+func (f *freeList) free(addr netip.Addr, at, until time.Time) {
+	f.number++
+	it := freed{addr: addr, at: at, number: f.number, until: until}
+	if until.After(at) {
+		f.resting.add(it)
+	} else {
+		f.freed.add(it)
+	}
+}
+
+// rest puts a free address in quarantine.
+func (f *freeList) rest(addr netip.Addr, at, until time.Time) {
+	f.use(addr)
+	f.free(addr, at, until)
+}
+
+// skipTo has the frontier begin above an address that is adopted, when it
+// rotates.
+func (f *freeList) skipTo(addr netip.Addr) {
+	if !f.begun && f.after.Less(addr) {
+		f.after = addr
+	}
+}
+
+// expire ends the quarantines that are over.
+func (f *freeList) expire(now time.Time) {
+	for it := f.resting.first(); it != nil && !it.until.After(now); it = f.resting.first() {
+		over := *it
+		f.resting.remove(over.addr)
+		f.freed.add(over)
+	}
+}
+
+// reset sets what the list consists of and its order. Of what was freed it
+// keeps what gives says.
+func (f *freeList) reset(pieces []piece, rotate bool, gives func(netip.Addr) bool) {
+	f.pieces, f.rotate, f.begun = pieces, rotate, false
+	order := byAddress
+	if rotate {
+		order = byAge
+	}
+	keep := func(it *freed) bool { return gives(it.addr) }
+	f.freed.filter(order, keep)
+	f.resting.filter(byEnd, keep)
+}
+
+// shorten ends quarantines at a time, if they are longer.
+func (f *freeList) shorten(end time.Time) {
+	f.resting.filter(byEnd, func(it *freed) bool {
+		if it.until.After(end) {
+			it.until = end
 		}
-		delete(f.inHeap, f.freed[0])
-		heap.Pop(&f.freed)
+		return true
+	})
+}
+
+// unused returns the address at the frontier, the zero Addr once it has
+// passed all.
+func (f *freeList) unused(inUse func(netip.Addr) bool) netip.Addr {
+	if !f.begun {
+		f.begin()
 	}
-	for f.frontier.IsValid() {
-		if !inUse(f.frontier) {
-			return f.frontier, true
+	for len(f.todo) > 0 {
+		p := &f.todo[0]
+		addr := p.first()
+		switch {
+		case !addr.IsValid():
+			f.todo = f.todo[1:]
+		case !inUse(addr) && !f.freed.has(addr) && !f.resting.has(addr):
+			return addr
+		case addr == p.To():
+			f.after, f.todo = addr, f.todo[1:]
+		default:
+			f.after, p.IPRange = addr, netipx.IPRangeFrom(addr.Next(), p.To())
 		}
-		f.advance()
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}
 }
 
-// free says that an address in the ranges is not in use any more.
-func (f *freeList) free(addr netip.Addr) {
-	if f.frontier.IsValid() && !addr.Less(f.frontier) {
-		return // the frontier comes by
+// begin puts the frontier at the lowest address, or when it rotates, above
+// the last one that it passed, from where it comes round to the lowest.
+func (f *freeList) begin() {
+	f.begun = true
+	f.todo = make([]piece, 0, len(f.pieces)+1)
+	var around []piece
+	for _, p := range f.pieces {
+		switch {
+		case !f.rotate || !f.after.IsValid() || f.after.Less(p.From()):
+			f.todo = append(f.todo, p)
+		case !f.after.Less(p.To()):
+			around = append(around, p)
+		default:
+			f.todo = append(f.todo, piece{netipx.IPRangeFrom(f.after.Next(), p.To()), p.rule})
+			around = append(around, piece{netipx.IPRangeFrom(p.From(), f.after), p.rule})
+		}
 	}
-	if _, ok := f.inHeap[addr]; ok {
-		return // it was taken by name meanwhile, and its entry left
-	}
-	f.inHeap[addr] = struct{}{}
-	heap.Push(&f.freed, addr)
-}
-
-func (f *freeList) advance() {
-	if f.frontier != f.ranges[0].To() {
-		f.frontier = f.frontier.Next()
-		return
-	}
-	f.ranges = f.ranges[1:]
-	f.frontier = netip.Addr{}
-	if len(f.ranges) > 0 {
-		f.frontier = f.ranges[0].From()
-	}
-}
-
-// addrHeap is a container/heap with the lowest address on top.
-type addrHeap []netip.Addr
-
-func (h addrHeap) Len() int           { return len(h) }
-func (h addrHeap) Less(i, j int) bool { return h[i].Less(h[j]) }
-func (h addrHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *addrHeap) Push(x any)        { *h = append(*h, x.(netip.Addr)) }
-func (h *addrHeap) Pop() any {
-	last := len(*h) - 1
-	addr := (*h)[last]
-	*h = (*h)[:last]
-	return addr
+	f.todo = append(f.todo, around...)
 }

@@ -1,8 +1,6 @@
 package ipam
 
 import (
-	"maps"
-	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,111 +8,118 @@ import (
 
 // SetPool adds a pool or replaces the one of its name. Nothing that is held
 // changes hands. It tells whether the pool is not what it was before, and
-// which Services' addresses are now said to be from another pool, because
-// the one they were from is gone or does not contain them.
-func (a *Allocator) SetPool(p Pool) (changed bool, renamed []ServiceKey) {
-	old := a.pools[p.Name]
-	switch {
-	case old != nil && old.equal(&p):
+// which Services are to be looked at again: those whose address is now said
+// to be from another pool, or came into a pool or fell out of one, or is to be
+// given up, and those that share one on other terms.
+func (a *Allocator) SetPool(p Pool) (changed bool, affected []ServiceKey) {
+	existing := a.pools[p.Name]
+	if existing != nil && existing.equal(&p) {
 		return false, nil
-	case old != nil && slices.Equal(old.Ranges, p.Ranges):
-		old.Pool = p
-		return true, nil
 	}
-	a.pools[p.Name] = newPool(p)
-	return true, a.recountAll()
+	if existing == nil {
+		existing = newPool(Pool{Name: p.Name}, a.now())
+		a.pools[p.Name] = existing
+	}
+	before := existing.Pool
+	found := keySet{}
+	if before.Space.Equal(p.Space) {
+		existing.set(p, a.now())
+		a.indexed = nil
+	} else {
+		a.reshape(found, existing, func() { existing.set(p, a.now()) }, before.Space, p.Space)
+	}
+	rehome := p.Rehome && !before.Rehome
+	terms := !slices.Equal(p.SharingNamespaces, before.SharingNamespaces)
+	if rehome || terms {
+		for _, holder := range a.Holders(p.Name) {
+			if rehome || len(holder.Services) > 1 {
+				found.add(holder.Services...)
+			}
+		}
+	}
+	return true, found.sorted()
 }
 
 // RemovePool forgets a pool. Its addresses stay with the Services that hold
-// them.
-func (a *Allocator) RemovePool(name string) (renamed []ServiceKey) {
-	if a.pools[name] == nil {
+// them, which are to be looked at again.
+func (a *Allocator) RemovePool(name string) (affected []ServiceKey) {
+	p := a.pools[name]
+	if p == nil {
 		return nil
 	}
-	delete(a.pools, name)
-	return a.recountAll()
+	found := keySet{}
+	a.reshape(found, p, func() { delete(a.pools, name) }, p.Space, Space{})
+	return found.sorted()
 }
 
-// recountAll brings what depends on the pools' ranges up to date.
-func (a *Allocator) recountAll() (renamed []ServiceKey) {
-	for service, h := range a.services {
-		if origin := a.origin(h.Address, h.Pool, h.asked); origin != h.Pool {
-			h.Pool = origin
-			renamed = append(renamed, service)
+// reshape changes the space of a pool, and counts anew all addresses in use
+// that this concerns.
+func (a *Allocator) reshape(found keySet, p *pool, change func(), before, after Space) {
+	concerned := map[netip.Addr]*pool{} // and where they counted
+	for addr, t := range a.tenants {
+		if before.Contains(addr) || after.Contains(addr) {
+			concerned[addr] = t.pool
+			a.uncount(addr, t)
 		}
 	}
-	for addr := range a.tenants {
+	for addr := range a.outside { // those said to be from this pool may have others now
+		if t := a.tenants[addr]; slices.ContainsFunc(t.tenants, func(h *holding) bool { return h.origin(addr) == p.Name }) {
+			concerned[addr] = t.pool
+			a.uncount(addr, t)
+		}
+	}
+	change()
+	a.indexed = nil
+	for _, s := range p.stocks {
+		s.used = 0
+	}
+	for addr, counted := range concerned {
+		t := a.tenants[addr]
+		if after.gives(addr) {
+			s := p.stock(addr)
+			s.used++
+			s.list.use(addr)
+		}
+		for _, h := range t.tenants {
+			if a.rename(h, addr) {
+				found.add(h.key)
+			}
+		}
 		a.recount(addr)
-	}
-	slices.SortFunc(renamed, func(x, y ServiceKey) int { return strings.Compare(x.String(), y.String()) })
-	return renamed
-}
-
-// Usage is how much of a pool is in use.
-type Usage struct {
-	// Total is the number of addresses in the pool, exact. It is not to be
-	// changed.
-	Total *big.Int
-	// InUse is the number of addresses that Services hold.
-	InUse int
-	// First and Last are the pool's lowest and highest address.
-	First, Last netip.Addr
-}
-
-// Full tells whether no address is left.
-func (u Usage) Full() bool {
-	return u.Total.Cmp(big.NewInt(int64(u.InUse))) <= 0
-}
-
-// Usage returns how much of a pool is in use, false if there is no such pool.
-func (a *Allocator) Usage(name string) (Usage, bool) {
-	p := a.pools[name]
-	if p == nil {
-		return Usage{}, false
-	}
-	u := Usage{Total: p.size, InUse: len(p.held)}
-	for i, r := range p.Ranges {
-		if i == 0 || r.From().Less(u.First) {
-			u.First = r.From()
-		}
-		if i == 0 || u.Last.Less(r.To()) {
-			u.Last = r.To()
+		if t.pool != counted {
+			found.add(a.Tenants(addr)...)
 		}
 	}
-	return u, true
 }
 
-// Holder is an address in use and the Services that have it, its owner first.
-type Holder struct {
-	Address  netip.Addr
-	Services []ServiceKey
-}
-
-// Holders returns the addresses of a pool that are in use, in order.
-func (a *Allocator) Holders(name string) []Holder {
-	p := a.pools[name]
-	if p == nil {
-		return nil
-	}
-	holders := make([]Holder, 0, len(p.held))
-	for _, addr := range slices.SortedFunc(maps.Keys(p.held), netip.Addr.Compare) {
-		holders = append(holders, Holder{Address: addr, Services: slices.Clone(a.tenants[addr].tenants)})
-	}
-	return holders
-}
-
-// rangesText writes a pool's ranges as a user would.
-func (p *Pool) rangesText() string {
-	texts := make([]string, len(p.Ranges))
-	for i, r := range p.Ranges {
-		switch prefix, isPrefix := r.Prefix(); {
-		case r.From() == r.To():
-			texts[i] = r.From().String()
-		case isPrefix:
-			texts[i] = prefix.String()
-		default:
-			texts[i] = r.String()
+// rename brings the name of the pool up to date that an address is said to be
+// from, and tells whether it has changed.
+func (a *Allocator) rename(h *holding, addr netip.Addr) (changed bool) {
+	for _, allocations := range [][]Allocation{h.held, h.leaving} {
+		for i, x := range allocations {
+			if x.Address == addr {
+				origin := a.origin(addr, x.Pool, h.claim.Pools)
+				allocations[i].Pool, changed = origin, origin != x.Pool
+			}
 		}
 	}
-	return strings.Join(texts, ", ")
+	return changed
+}
+
+// keySet is a set of Services.
+type keySet map[ServiceKey]struct{}
+
+func (s keySet) add(keys ...ServiceKey) {
+	for _, key := range keys {
+		s[key] = struct{}{}
+	}
+}
+
+func (s keySet) sorted() []ServiceKey {
+	var keys []ServiceKey
+	for key := range s {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(x, y ServiceKey) int { return strings.Compare(x.String(), y.String()) })
+	return keys
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
@@ -19,20 +21,58 @@ func (k ServiceKey) String() string {
 	return k.Namespace + "/" + k.Name
 }
 
-// Request is what a Service asks for.
+// Port is what a Service needs of an address for itself.
+type Port struct {
+	Protocol string // TCP, UDP or SCTP
+	Number   uint16
+}
+
+// Request is what a Service asks for. The allocator keeps it; its maps and
+// slices are not to be changed any more.
 type Request struct {
 	Service ServiceKey
 	// NamespaceLabels are those of the Service's namespace, for pools with
-	// a namespace selector.
+	// a namespace selector, and ServiceLabels the Service's own, for pools
+	// with a Service selector.
 	NamespaceLabels map[string]string
-	// Pool is the name of the pool wanted, "" for any that serves the
-	// Service's namespace, or the default.
-	Pool string
-	// Address is the address wanted, the zero Addr for any.
-	Address netip.Addr
+	ServiceLabels   map[string]string
+	// Pools are the names of the pools wanted, the preferred first; none
+	// for any that serves the Service, or the default.
+	Pools []string
+	// Addresses are those wanted, at most one of each family; none for any.
+	Addresses []netip.Addr
+	// Protocol holds the automatic choice to pools of this protocol, "" does
+	// not. It has no effect where pools or addresses are named.
+	Protocol string
 	// Families are those that the Service can use, the preferred first.
 	// None means that it does not matter.
 	Families []Family
+	// DualStack says whether one address will do. "" is SingleStack.
+	DualStack DualStack
+	// ShareKey is the key under which the Service shares an address, ""
+	// if it does not.
+	ShareKey string
+	// Ports are what it needs of an address for itself.
+	Ports []Port
+	// Selector is the canonical text of the Service's selector, "" if it
+	// has none. Local says that its traffic goes to local endpoints only;
+	// then it shares with Services of the same selector only.
+	Selector string
+	Local    bool
+}
+
+// families returns those that the Service can use, the preferred first.
+func (r *Request) families() []Family {
+	if len(r.Families) == 0 {
+		return bothFamilies()
+	}
+	families := make([]Family, 0, 2)
+	for _, f := range r.Families {
+		if (f == IPv4 || f == IPv6) && !slices.Contains(families, f) {
+			families = append(families, f)
+		}
+	}
+	return families
 }
 
 // accepts tells whether the Service can use addresses of a family.
@@ -40,22 +80,57 @@ func (r *Request) accepts(family Family) bool {
 	return len(r.Families) == 0 || slices.Contains(r.Families, family)
 }
 
+// single tells whether the Service wants one address only.
+func (r *Request) single() bool {
+	return r.DualStack != PreferDualStack && r.DualStack != RequireDualStack
+}
+
+// asked returns the address of a family that the Service asks for, the zero
+// Addr if it asks for none.
+func (r *Request) asked(family Family) netip.Addr {
+	for _, addr := range r.Addresses {
+		if FamilyOf(addr) == family {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
 // satisfiedBy tells whether an allocation is what is asked for. What is not
 // asked for does not matter: neither taking away the name of a pool nor that
 // of an address moves a Service.
 func (r *Request) satisfiedBy(held Allocation) bool {
-	return (r.Pool == "" || r.Pool == held.Pool) && (!r.Address.IsValid() || r.Address == held.Address)
+	if len(r.Pools) > 0 && !slices.Contains(r.Pools, held.Pool) {
+		return false
+	}
+	asked := r.asked(FamilyOf(held.Address))
+	return !asked.IsValid() || asked == held.Address
 }
 
-// ReadAddress reads the address that a Service asks for in a field: one plain
-// address, in any spelling. The empty text asks for none.
-func ReadAddress(field, text string) (netip.Addr, *Refusal) {
+// labelSet gives a Service's labels to a selector.
+func (r *Request) labelSet() labels.Set {
+	return labels.Set(r.ServiceLabels)
+}
+
+// ReadAddresses reads the addresses that a Service asks for in a field: one
+// plain address, in any spelling, or one of each family, separated by a
+// comma. The empty text asks for none.
+func ReadAddresses(field, text string) ([]netip.Addr, *Refusal) {
 	if text == "" {
-		return netip.Addr{}, nil
+		return nil, nil
 	}
-	r, err := v1alpha2.ParseAddress(text)
-	if err != nil || strings.ContainsAny(text, "-/") { // a range, a CIDR
-		return netip.Addr{}, invalidAddress(field, text)
+	var addrs []netip.Addr
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		r, err := v1alpha2.ParseAddress(part)
+		if err != nil || strings.ContainsAny(part, "-/") { // a range, a CIDR
+			return nil, invalidAddress(field, text)
+		}
+		addr := r.From()
+		if slices.ContainsFunc(addrs, func(other netip.Addr) bool { return FamilyOf(other) == FamilyOf(addr) }) {
+			return nil, twoOfOneFamily(field, FamilyOf(addr))
+		}
+		addrs = append(addrs, addr)
 	}
-	return r.From(), nil
+	return addrs, nil
 }

@@ -18,13 +18,14 @@ const maxLength = 1024
 // the same repeat the first for six minutes, whatever they say, and only the
 // first text is kept. So the action gets a digest of the text.
 func Write(recorder events.EventRecorder, object runtime.Object, eventType, reason, action, text string) {
-	text = clip(text)
+	text = Clip(text)
 	digest := fnv.New32a()
 	_, _ = digest.Write([]byte(text)) // never fails
 	recorder.Eventf(object, nil, eventType, reason, fmt.Sprintf("%s-%08x", action, digest.Sum32()), "%s", text)
 }
 
-func clip(text string) string {
+// Clip shortens a text to what an event may carry.
+func Clip(text string) string {
 	if len(text) <= maxLength {
 		return text
 	}

@@ -24,37 +24,37 @@ type Link struct {
 	Prefixes []netip.Prefix
 }
 
-// CanServe reports whether addresses of pool can be announced on the link: it
-// is up, speaks Ethernet, and pool lies in one of its subnets, unless
-// allowOffSubnet. If not, the text says why.
-func (l Link) CanServe(pool netipx.IPRange, allowOffSubnet bool) (bool, string) {
+// CanServe reports whether addresses, all of a range, can be announced on the
+// link: it is up, speaks Ethernet, and one of its subnets holds them all, unless
+// allowOffSubnet. If not, the text says why, without naming the addresses.
+func (l Link) CanServe(addresses netipx.IPRange, allowOffSubnet bool) (bool, string) {
 	switch {
-	case !pool.IsValid():
-		return false, "the pool has no valid addresses"
+	case !addresses.IsValid():
+		return false, "no valid addresses"
 	case !l.Up:
 		return false, fmt.Sprintf("interface %s is down", l.Name)
 	case !isHost(l.HardwareAddr):
 		return false, fmt.Sprintf("interface %s has no Ethernet address", l.Name)
-	case pool.From().Is6() && !slices.ContainsFunc(l.Prefixes, isLinkLocal):
+	case addresses.From().Is6() && !slices.ContainsFunc(l.Prefixes, isLinkLocal):
 		return false, fmt.Sprintf("interface %s has no IPv6 link-local address", l.Name)
 	case allowOffSubnet:
 		return true, ""
 	}
-	for _, p := range l.Prefixes {
-		if p.Contains(pool.From()) && p.Contains(pool.To()) {
-			return true, ""
-		}
+	if _, ok := l.Subnet(addresses); ok {
+		return true, ""
 	}
-	return false, fmt.Sprintf("%s is in no subnet of interface %s, which has %s: give the interface an address in it, or set spec.allowOffSubnet if the network delivers these addresses on that link",
-		poolText(pool), l.Name, subnets(l.Prefixes, pool.From().Is4()))
+	return false, fmt.Sprintf("in no subnet of interface %s, which has %s: give the interface an address there, or set spec.allowOffSubnet if the network delivers these addresses on that link",
+		l.Name, subnets(l.Prefixes, addresses.From().Is4()))
 }
 
-// poolText writes a pool as its owner would.
-func poolText(pool netipx.IPRange) string {
-	if pool.From() == pool.To() {
-		return pool.From().String()
+// Subnet returns a subnet of the link that holds all of a range.
+func (l Link) Subnet(addresses netipx.IPRange) (netip.Prefix, bool) {
+	for _, p := range l.Prefixes {
+		if p.Contains(addresses.From()) && p.Contains(addresses.To()) {
+			return p, true
+		}
 	}
-	return pool.String()
+	return netip.Prefix{}, false
 }
 
 // subnets lists the prefixes of one family.

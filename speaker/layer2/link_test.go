@@ -14,7 +14,7 @@ import (
 )
 
 func TestCanServe(t *testing.T) {
-	const remedy = ": give the interface an address in it, or set spec.allowOffSubnet if the network delivers these addresses on that link"
+	const remedy = ": give the interface an address there, or set spec.allowOffSubnet if the network delivers these addresses on that link"
 	eth := Link{Name: "eth33", Index: 3, HardwareAddr: nodeMAC(), Up: true, Prefixes: []netip.Prefix{
 		netip.MustParsePrefix("192.168.93.0/24"), netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("fe80::/64"),
 	}}
@@ -28,17 +28,17 @@ func TestCanServe(t *testing.T) {
 		{"in the subnet", "192.168.93.231-192.168.93.238", eth, false, ""},
 		{"the whole subnet", "192.168.93.0-192.168.93.255", eth, false, ""},
 		{"IPv6", "fd00::10-fd00::20", eth, false, ""},
-		{"begins before", "192.168.92.255-192.168.93.1", eth, false, "192.168.92.255-192.168.93.1 is in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
-		{"ends behind", "192.168.93.250-192.168.94.1", eth, false, "192.168.93.250-192.168.94.1 is in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
-		{"elsewhere", "10.0.0.1-10.0.0.2", eth, false, "10.0.0.1-10.0.0.2 is in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
-		{"one address elsewhere", "fd01::1-fd01::1", eth, false, "fd01::1 is in no subnet of interface eth33, which has fd00::/64, fe80::/64" + remedy},
+		{"begins before", "192.168.92.255-192.168.93.1", eth, false, "in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
+		{"ends behind", "192.168.93.250-192.168.94.1", eth, false, "in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
+		{"elsewhere", "10.0.0.1-10.0.0.2", eth, false, "in no subnet of interface eth33, which has 192.168.93.0/24" + remedy},
+		{"one address elsewhere", "fd01::1-fd01::1", eth, false, "in no subnet of interface eth33, which has fd00::/64, fe80::/64" + remedy},
 		{"elsewhere, allowed", "10.0.0.1-10.0.0.2", eth, true, ""},
-		{"no addresses", "10.0.0.1-10.0.0.2", with(func(l *Link) { l.Prefixes = nil }), false, "10.0.0.1-10.0.0.2 is in no subnet of interface eth33, which has none of that family" + remedy},
+		{"no addresses", "10.0.0.1-10.0.0.2", with(func(l *Link) { l.Prefixes = nil }), false, "in no subnet of interface eth33, which has none of that family" + remedy},
 		{"no addresses, allowed", "10.0.0.1-10.0.0.2", with(func(l *Link) { l.Prefixes = nil }), true, ""},
 		{"IPv6 without link-local", "fd00::10-fd00::20", with(func(l *Link) { l.Prefixes = l.Prefixes[:2] }), true, "interface eth33 has no IPv6 link-local address"},
 		{"down", "192.168.93.231-192.168.93.238", with(func(l *Link) { l.Up = false }), true, "interface eth33 is down"},
 		{"tunnel", "192.168.93.231-192.168.93.238", with(func(l *Link) { l.HardwareAddr = nil }), true, "interface eth33 has no Ethernet address"},
-		{"no pool", "", eth, true, "the pool has no valid addresses"},
+		{"no pool", "", eth, true, "no valid addresses"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var pool netipx.IPRange

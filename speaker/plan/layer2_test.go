@@ -15,9 +15,9 @@ import (
 
 var vip = netip.MustParseAddr("192.168.93.231")
 
-// member is a live speaker that serves the pools named.
-func member(name string, pools ...string) Member {
-	return Member{Name: name, Serves: func(pool string) bool { return slices.Contains(pools, pool) }}
+// member is a live speaker that serves the scopes named.
+func member(name string, scopes ...string) Member {
+	return Member{Name: name, Serves: func(scope string) bool { return slices.Contains(scopes, scope) }}
 }
 
 // endpointsOn has a ready IPv4 endpoint on each of the nodes.
@@ -29,13 +29,61 @@ func endpointsOn(nodes ...string) service.Endpoints {
 	return service.ReadEndpoints([]*discoveryv1.EndpointSlice{slice}, discoveryv1.AddressTypeIPv4)
 }
 
-// TestLayer2 changes one thing at a time in a cluster in which n1, n2 and n3
-// can all announce the address.
-func TestLayer2(t *testing.T) {
-	type state struct {
-		view    View
-		address Address
+// state is a cluster in which n1, n2 and n3 can all announce vip, which is in
+// the second block of its pool, for web with endpoints on n1 and n2.
+type state struct {
+	view    View
+	address Address
+}
+
+func newState() *state {
+	return &state{
+		view: View{
+			Nodes:   map[string]Node{"n1": {}, "n2": {}, "n3": {}},
+			Members: []Member{member("n1", "pool"), member("n2", "pool"), member("n3", "pool")},
+		},
+		address: Address{
+			Addr:    vip,
+			Pool:    Pool{Name: "pool", Protocol: "layer2"},
+			Scopes:  []string{"pool", "pool block-2"},
+			Tenants: []Tenant{cluster("web", 1, "n1", "n2")},
+		},
 	}
+}
+
+// expect fails the test unless the owner is the first of the candidates by
+// rendezvous hash, whatever the order of members and tenants.
+func (s *state) expect(t *testing.T, candidates ...string) Decision {
+	t.Helper()
+	d := s.view.Layer2(s.address)
+	if want := rendezvous.First(vip, candidates); d.Owner != want {
+		t.Errorf("owner %q, want %q", d.Owner, want)
+	}
+	explain := func(d Decision) (all []string) {
+		for _, tenant := range s.address.Tenants {
+			all = append(all, d.Explain(tenant.Service))
+		}
+		return all
+	}
+	texts := explain(d)
+	slices.Reverse(s.view.Members)
+	again := s.view.Layer2(s.address)
+	if again.Owner != d.Owner || !slices.Equal(explain(again), texts) {
+		t.Error("the decision depends on the order of the members")
+	}
+	tenants := s.address.Tenants
+	s.address.Tenants = slices.Clone(tenants)
+	slices.Reverse(s.address.Tenants)
+	again = s.view.Layer2(s.address)
+	s.address.Tenants = tenants
+	if again.Owner != d.Owner || !slices.Equal(explain(again), texts) {
+		t.Error("the decision depends on the order of the tenants")
+	}
+	return d
+}
+
+// TestLayer2 changes one thing at a time.
+func TestLayer2(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		change     func(*state)
@@ -45,17 +93,22 @@ func TestLayer2(t *testing.T) {
 		{"nothing", func(*state) {}, []string{"n1", "n2", "n3"}, ""},
 		{"a member is gone", func(s *state) { s.view.Members = s.view.Members[1:] }, []string{"n2", "n3"}, ""},
 		{"a member has no usable interface", func(s *state) { s.view.Members[1] = member("n2", "other") }, []string{"n1", "n3"}, ""},
+		{"members serve parts of the pool", func(s *state) {
+			s.view.Members[0] = member("n1", "pool block-1")
+			s.view.Members[1] = member("n2", "pool block-2", "pool block-3")
+		}, []string{"n2", "n3"}, ""},
 		{"a node is excluded", func(s *state) { s.view.Nodes["n3"] = Node{Excluded: true} }, []string{"n1", "n2"}, ""},
 		{"a node is being deleted", func(s *state) { s.view.Nodes["n3"] = Node{Deleting: true} }, []string{"n1", "n2"}, ""},
 		{"a Node object is gone", func(s *state) { delete(s.view.Nodes, "n1") }, []string{"n2", "n3"}, ""},
-		{"Cluster policy, endpoints on one node", func(s *state) { s.address.Endpoints = endpointsOn("n2") }, []string{"n1", "n2", "n3"}, ""},
-		{"Local policy, endpoints on one node", func(s *state) { s.address.LocalPolicy = true; s.address.Endpoints = endpointsOn("n2") }, []string{"n2"}, ""},
-		{"Local policy, endpoints on a node without a speaker", func(s *state) { s.address.LocalPolicy = true; s.address.Endpoints = endpointsOn("n9") }, nil,
-			"no node can announce it|node n1 has no ready endpoint|node n3 has no ready endpoint"},
-		{"no endpoint", func(s *state) { s.address.Endpoints = service.Endpoints{} }, nil, "no ready endpoint"},
+		{"Cluster policy, endpoints on one node", func(s *state) { s.address.Tenants[0] = cluster("web", 1, "n2") }, []string{"n1", "n2", "n3"}, ""},
+		{"Local policy, endpoints on one node", func(s *state) { s.address.Tenants[0] = local("web", 1, "n2") }, []string{"n2"}, ""},
+		{"Local policy, endpoints on a node without a speaker", func(s *state) { s.address.Tenants[0] = local("web", 1, "n9") }, nil,
+			"is not announced: no node can announce it|node n1 has no ready endpoint|node n3 has no ready endpoint"},
+		{"no endpoint", func(s *state) { s.address.Tenants[0] = cluster("web", 1) }, nil, "is not announced: the Service has no ready endpoint"},
 		{"the Eip is gone", func(s *state) { s.address.Pool = Pool{} }, nil, "Eip it came from does not exist"},
 		{"the Eip is for BGP", func(s *state) { s.address.Pool.Protocol = "bgp" }, nil, "protocol is not layer2"},
 		{"no speaker", func(s *state) { s.view.Members = nil }, nil, "no node can announce it"},
+		{"no scope", func(s *state) { s.address.Scopes = nil }, nil, "node n1 has no usable interface"},
 		{"every node has another reason", func(s *state) {
 			s.view.Nodes["n1"] = Node{Excluded: true}
 			s.view.Members[1] = member("n2")
@@ -63,40 +116,28 @@ func TestLayer2(t *testing.T) {
 		}, nil, "node n1 is labelled|node n2 has no usable interface|node n3 has no Node object"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := state{
-				view: View{
-					Nodes:   map[string]Node{"n1": {}, "n2": {}, "n3": {}},
-					Members: []Member{member("n1", "pool"), member("n2", "pool"), member("n3", "pool")},
-				},
-				address: Address{Addr: vip, Pool: Pool{Name: "pool", Protocol: "layer2"}, Endpoints: endpointsOn("n1", "n2")},
-			}
-			test.change(&s)
-			got := s.view.Layer2(s.address)
-			if want := rendezvous.First(vip, test.candidates); got.Owner != want {
-				t.Errorf("owner %q, want %q", got.Owner, want)
-			}
+			s := newState()
+			test.change(s)
+			text := s.expect(t, test.candidates...).Explain(key("web"))
 			for _, part := range strings.Split(test.explain, "|") {
-				if !strings.Contains(got.Explain(), part) {
-					t.Errorf("explanation %q lacks %q", got.Explain(), part)
+				if !strings.Contains(text, part) {
+					t.Errorf("explanation %q lacks %q", text, part)
 				}
 			}
-			if got.Owner != "" && got.Explain() != "" {
-				t.Errorf("an owner, yet an explanation: %q", got.Explain())
-			}
-			slices.Reverse(s.view.Members)
-			if again := s.view.Layer2(s.address); again.Owner != got.Owner || again.Explain() != got.Explain() {
-				t.Error("the decision depends on the order of the members")
+			if len(test.candidates) > 0 && text != "" {
+				t.Errorf("an owner, yet an explanation: %q", text)
 			}
 		})
 	}
 }
 
 func TestExplainIsBounded(t *testing.T) {
-	view := View{}
+	s := newState()
+	s.view = View{}
 	for i := range 500 {
-		view.Members = append(view.Members, member(fmt.Sprintf("worker-with-a-long-name-%d", i)))
+		s.view.Members = append(s.view.Members, member(fmt.Sprintf("worker-with-a-long-name-%d", i)))
 	}
-	text := view.Layer2(Address{Addr: vip, Pool: Pool{Name: "pool", Protocol: "layer2"}, Endpoints: endpointsOn("n1")}).Explain()
+	text := s.view.Layer2(s.address).Explain(key("web"))
 	if !strings.HasSuffix(text, "and 495 more") || len(text) > 800 {
 		t.Errorf("explanation of %d characters: %q", len(text), text)
 	}

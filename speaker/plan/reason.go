@@ -2,7 +2,10 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Reason is why an address is not announced, or not by a node. Its text, which
@@ -23,8 +26,12 @@ const (
 	ReasonNodeUnknown
 	ReasonNodeDeleting
 	ReasonNodeExcluded
-	ReasonPoolNotServed
+	ReasonNotServed
 	ReasonNoLocalEndpoint
+
+	// Why a Service is not reached at an address that it shares.
+	ReasonNoLocalCandidate
+	ReasonNotTogether
 )
 
 // String returns the reason as part of a sentence.
@@ -46,10 +53,14 @@ func (r Reason) String() string {
 		return "is being deleted"
 	case ReasonNodeExcluded:
 		return "is labelled node.kubernetes.io/exclude-from-external-load-balancers"
-	case ReasonPoolNotServed:
-		return "has no usable interface for its Eip"
+	case ReasonNotServed:
+		return "has no usable interface for it"
 	case ReasonNoLocalEndpoint:
 		return "has no ready endpoint and externalTrafficPolicy is Local"
+	case ReasonNoLocalCandidate:
+		return "externalTrafficPolicy is Local and no node that can announce the address has a ready endpoint"
+	case ReasonNotTogether:
+		return "externalTrafficPolicy is Local and no node has ready endpoints of all Services with the address: give them the same selector, or different addresses"
 	}
 	return fmt.Sprintf("Reason(%d)", int(r))
 }
@@ -58,11 +69,28 @@ func (r Reason) String() string {
 // characters at most.
 const maxRefusals = 5
 
-// Explain says in a sentence why a decision has no owner, "" if it has one.
-func (d Decision) Explain() string {
+// Reaches tells whether a Service that has the address is reached at it.
+func (d Decision) Reaches(service types.NamespacedName) bool {
+	return d.Owner != "" && !slices.ContainsFunc(d.Unreached, func(u Unreached) bool { return u.Service == service })
+}
+
+// Explain says of one of the Services that have an address why it is not
+// reached there, as what follows the address in a sentence: "" if it is.
+func (d Decision) Explain(service types.NamespacedName) string {
+	if i := slices.IndexFunc(d.Unreached, func(u Unreached) bool { return u.Service == service }); i >= 0 {
+		if d.Owner == "" {
+			return fmt.Sprintf("is not announced: %s", d.Unreached[i].Reason)
+		}
+		return fmt.Sprintf("is announced for Service %s, but Service %s is not reached at it: %s", d.For, service, d.Unreached[i].Reason)
+	}
 	if d.Owner != "" {
 		return ""
 	}
+	return "is not announced: " + d.why()
+}
+
+// why says in words why there is no owner.
+func (d Decision) why() string {
 	if len(d.Refusals) == 0 {
 		return d.Reason.String()
 	}

@@ -27,11 +27,23 @@ func TestAdmission(t *testing.T) {
 		}
 		c.read("api/v1alpha2/testdata/eip_address_cases.yaml", &cases)
 		for _, test := range cases {
-			err := c.dryRun(map[string]any{
-				"apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip",
-				"metadata": map[string]any{"name": "pool"}, "spec": map[string]any{"address": test.Input},
-			})
-			c.expect(fmt.Sprintf("address %q", test.Input), err, test.Accepted, test.Message)
+			c.expect(fmt.Sprintf("address %q", test.Input), c.dryRun(pool(map[string]any{"address": test.Input})), test.Accepted, test.Message)
+		}
+		var malformed []string
+		c.read("api/v1alpha2/testdata/malformed_addresses.yaml", &malformed)
+		for _, text := range malformed {
+			c.expect(fmt.Sprintf("address %q", text), c.dryRun(pool(map[string]any{"address": text})), false, "invalid eip address format")
+			c.expect(fmt.Sprintf("addresses %q", text), c.dryRun(pool(map[string]any{"address": "10.0.0.1", "addresses": []any{text}})), false, "invalid eip address format")
+		}
+	})
+	c.run("unusual objects", func(t *testing.T) {
+		var cases []struct {
+			Name   string         `json:"name"`
+			Object map[string]any `json:"object"`
+		}
+		c.read("api/v1alpha2/testdata/unusual_objects.yaml", &cases)
+		for _, test := range cases {
+			c.expect(test.Name, c.dryRun(test.Object), true, "")
 		}
 	})
 	c.run("invalid objects", func(t *testing.T) {
@@ -63,17 +75,30 @@ func TestAdmission(t *testing.T) {
 	c.run("objects as users have them", func(t *testing.T) {
 		// kubectl validates strictly: an unknown field would be an error.
 		c.kubectl("create", "namespace", "dev")
-		for _, file := range []string{"layer2", "ingress-nginx", "eip-ipv6", "openelb"} {
+		for _, file := range []string{"layer2", "ingress-nginx", "eip-ipv6", "openelb", "dual-stack", "sharing", "tenant"} {
 			if out := c.kubectl("apply", "-f", "config/samples/"+file+".yaml"); strings.Contains(out, "Warning") {
 				t.Errorf("%s.yaml: %s", file, out)
 			}
 		}
 	})
 	c.run("everything else that is changed", func(t *testing.T) {
-		for _, change := range []string{`{"disable":true}`, `{"priority":5}`, `{"namespaces":["a"]}`, `{"namespaceSelector":{"a":"b"}}`, `{"interface":"eth0"}`, `{"protocol":"bgp"}`} {
+		for _, change := range []string{
+			`{"disable":true}`, `{"priority":5}`, `{"namespaces":["a"]}`, `{"namespaceSelector":{"a":"b"}}`, `{"interface":"eth0"}`, `{"protocol":"bgp"}`,
+			`{"addresses":["10.0.0.0/24"]}`, `{"addresses":["10.0.0.0/25","2001:db8::/64"],"exclude":["10.0.0.1-10.0.0.9"]}`, `{"addresses":[],"exclude":null}`,
+			`{"usingKnownIPs":true}`, `{"allocationPolicy":"Rotate"}`, `{"quarantine":"10m"}`, `{"quarantine":null}`, `{"exclusive":true}`,
+			`{"serviceSelector":{"matchLabels":{"app":"web"}}}`, `{"sharing":{"namespaces":["*"]}}`, `{"namespaceLimits":{"*":5}}`,
+		} {
 			c.kubectl("patch", "eip", "eip-pool", "--type=merge", "-p", `{"spec":`+change+`}`)
 		}
 	})
+}
+
+// pool is an Eip with a spec.
+func pool(spec map[string]any) map[string]any {
+	return map[string]any{
+		"apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip",
+		"metadata": map[string]any{"name": "pool"}, "spec": spec,
+	}
 }
 
 // read reads a YAML file of the repository.

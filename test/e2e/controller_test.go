@@ -23,7 +23,7 @@ func TestControllerKilled(t *testing.T) {
 	c.apply(eip("big", "10.77.0.0/24"))
 	c.startController()
 	c.apply(loadBalancer("first", "nginx", fromPool("big"))) // the controller leads and allocates
-	c.hasIP("dev", "first", "10.77.0.0")
+	c.hasIP("dev", "first", "10.77.0.1")
 
 	for i := range services {
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: fmt.Sprintf("svc-%d", i), Annotations: map[string]string{

@@ -1,0 +1,458 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+)
+
+// The world is small, so that operations meet: more Services than addresses.
+const (
+	chaosNames = 24 // Services of each namespace
+	poolA      = "a"
+	poolB      = "b" // the default
+	poolC      = "c" // bound to prod
+	poolD      = "d" // of both families, bound to dev
+	poolF      = "f" // deleted and created again
+)
+
+var (
+	chaosNamespaces = []string{"dev", "prod"}
+	chaosPools      = []string{poolA, poolB, poolC, poolD, poolF}
+)
+
+// object is JSON.
+type object = map[string]any
+
+// chaos does random operations on pools and Services.
+type chaos struct {
+	*cluster
+	rng     *rand.Rand
+	witness *witness
+	round   int
+	count   int // operations
+	grown   int
+
+	mu     sync.Mutex
+	log    []string
+	forced map[string]bool // pools that were deleted by force, and not created again
+}
+
+func newChaos(c *cluster, rng *rand.Rand) *chaos {
+	for _, namespace := range chaosNamespaces {
+		if err := c.EnsureNamespace(c.t.Context(), namespace); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return &chaos{cluster: c, rng: rng, forced: map[string]bool{}}
+}
+
+func (w *chaos) createPools() {
+	for _, name := range chaosPools {
+		if err := w.api.Create(w.t.Context(), chaosPool(name)); err != nil {
+			w.t.Fatalf("creating Eip %s: %v", name, err)
+		}
+	}
+}
+
+// chaosPool is a pool as it is at first. All its addresses, also those that
+// are added later, are in the region that poolOf knows.
+func chaosPool(name string) *v1alpha2.Eip {
+	pool := &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	spec := &pool.Spec
+	switch name {
+	case poolA:
+		spec.Address = "10.1.0.1-10.1.0.12"
+	case poolB:
+		spec.Address = "10.2.0.1-10.2.0.12"
+		spec.AllocationPolicy = v1alpha2.AllocationRotate
+		pool.Annotations = map[string]string{v1alpha2.AnnotationDefaultEip: "true"}
+	case poolC:
+		spec.Address = "10.3.0.1-10.3.0.6"
+		spec.Namespaces = []string{"prod"}
+	case poolD:
+		spec.Address = "10.4.0.1-10.4.0.8"
+		spec.Addresses = []v1alpha2.PoolAddress{"2001:db8:4::1-2001:db8:4::8"}
+		spec.Namespaces, spec.Priority = []string{"dev"}, 10
+	case poolF:
+		spec.Address = "10.5.0.1-10.5.0.6"
+		spec.Quarantine = &metav1.Duration{Duration: 300 * time.Millisecond}
+	}
+	return pool
+}
+
+// disturbUntil does operations, sometimes all at once, sometimes with pauses,
+// until the channel is closed or the time is over.
+func (w *chaos) disturbUntil(enough <-chan struct{}, most time.Duration) {
+	w.t.Helper()
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	pace := time.NewTicker(between(w.rng, time.Millisecond, 30*time.Millisecond))
+	defer pace.Stop()
+	for left := 4 + w.rng.IntN(36); ; {
+		tick := pace.C
+		if left == 0 {
+			tick = nil
+		}
+		select {
+		case <-enough:
+			return
+		case <-timer.C:
+			return
+		case <-tick:
+			for burst := min(left, 1+w.rng.IntN(3)*w.rng.IntN(4)); burst > 0; burst-- {
+				w.operate()
+				left--
+			}
+		case <-w.t.Context().Done():
+			w.t.Fatal("interrupted")
+		}
+	}
+}
+
+// operate does one operation.
+func (w *chaos) operate() {
+	w.t.Helper()
+	w.count++
+	namespace, name := chaosNamespaces[w.rng.IntN(2)], fmt.Sprintf("svc-%d", w.rng.IntN(chaosNames))
+	switch roll := w.rng.IntN(100); {
+	case roll < 28:
+		w.createService(namespace, name)
+	case roll < 38:
+		w.deleteService(namespace, name)
+	case roll < 53:
+		w.patchService(namespace, name, "asks", object{"metadata": object{"annotations": w.ask()}})
+	case roll < 58:
+		w.patchService(namespace, name, "has other ports", object{"spec": object{"ports": w.ports()}})
+	case roll < 62:
+		spec := object{"type": []string{"ClusterIP", "LoadBalancer", "LoadBalancer"}[w.rng.IntN(3)]}
+		w.patchService(namespace, name, "is of another type", object{"spec": spec})
+	case roll < 66:
+		value := []any{nil, v1alpha2.LoadBalancerValue, v1alpha2.LoadBalancerValue, "other"}[w.rng.IntN(4)]
+		w.patchService(namespace, name, "opts in or out", object{"metadata": object{"annotations": object{v1alpha2.AnnotationLoadBalancer: value}}})
+	case roll < 70:
+		policy := []string{"SingleStack", "PreferDualStack", "RequireDualStack"}[w.rng.IntN(3)]
+		w.patchService(namespace, name, "has another family policy", object{"spec": object{"ipFamilyPolicy": policy}})
+	case roll < 74:
+		w.patchService(namespace, name, "is touched", object{"metadata": object{"annotations": object{"example.com/touched": fmt.Sprint(w.count)}}})
+	case roll < 78:
+		w.patchService(namespace, name, "loses its label", object{"metadata": object{"labels": object{v1alpha2.LabelPool: nil}}})
+	case roll < 82:
+		w.patchService(namespace, name, "loses its finalizer", object{"metadata": object{"finalizers": nil}})
+	case roll < 85:
+		w.wipeStatus(namespace, name)
+	default:
+		w.operatePool(chaosPools[w.rng.IntN(len(chaosPools))])
+	}
+}
+
+func (w *chaos) operatePool(name string) {
+	w.t.Helper()
+	spec := func(what string, value any) object { return object{"spec": object{what: value}} }
+	switch w.rng.IntN(10) {
+	case 0:
+		w.grow(name, 2)
+	case 1, 2, 3:
+		w.patchPool(name, spec("disable", w.rng.IntN(3) == 0))
+	case 4:
+		namespaces := [][]string{{}, {"dev"}, {"prod"}, {"dev", "prod"}}
+		w.patchPool(name, spec("namespaces", namespaces[w.rng.IntN(4)]))
+	case 5:
+		w.patchPool(name, spec("exclusive", w.rng.IntN(3) == 0))
+	case 6:
+		limits := []any{nil, object{"*": 4}, object{"dev": 2}}
+		w.patchPool(name, spec("namespaceLimits", limits[w.rng.IntN(3)]))
+	case 7:
+		w.deletePool(poolF, w.rng.IntN(2) == 0)
+	default:
+		w.recreatePool(poolF)
+	}
+}
+
+// createService creates a Service of a random request.
+func (w *chaos) createService(namespace, name string) {
+	w.t.Helper()
+	annotations := w.ask()
+	annotations[v1alpha2.AnnotationLoadBalancer] = v1alpha2.LoadBalancerValue
+	maps := map[string]string{}
+	for key, value := range annotations {
+		if text, ok := value.(string); ok {
+			maps[key] = text
+		}
+	}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: maps}}
+	svc.Spec.Type = corev1.ServiceTypeLoadBalancer
+	svc.Spec.Selector = map[string]string{"app": "x"}
+	svc.Spec.Ports = w.ports()
+	if policies := []corev1.IPFamilyPolicy{corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack}; w.rng.IntN(4) == 0 {
+		svc.Spec.IPFamilyPolicy = &policies[w.rng.IntN(2)]
+	}
+	if w.rng.IntN(8) == 0 {
+		svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	}
+	err := w.api.Create(w.t.Context(), svc)
+	w.did(err, "Service %s/%s is created: %s, %s, ports %s", namespace, name, text(maps), policyOf(svc), portsText(svc))
+}
+
+// ask is a random request, as a patch of the annotations.
+func (w *chaos) ask() object {
+	annotations := object{v1alpha2.AnnotationPool: nil, v1alpha2.AnnotationAddress: nil, v1alpha2.AnnotationShare: nil}
+	pool := func() string { return chaosPools[w.rng.IntN(len(chaosPools))] }
+	address := func() string { return fmt.Sprintf("10.%d.0.%d", 1+w.rng.IntN(5), 1+w.rng.IntN(4)) }
+	switch roll := w.rng.IntN(20); {
+	case roll < 7:
+		annotations[v1alpha2.AnnotationPool] = pool()
+	case roll < 9:
+		annotations[v1alpha2.AnnotationPool] = pool() + "," + pool()
+	case roll < 13:
+		annotations[v1alpha2.AnnotationAddress] = address()
+	case roll < 14:
+		annotations[v1alpha2.AnnotationPool] = poolA
+		annotations[v1alpha2.AnnotationAddress] = fmt.Sprintf("10.1.0.%d", 1+w.rng.IntN(4))
+	case roll < 15:
+		n := 1 + w.rng.IntN(4)
+		annotations[v1alpha2.AnnotationAddress] = fmt.Sprintf("10.4.0.%d, 2001:db8:4::%d", n, n)
+	case roll < 16: // what cannot be met
+		annotations[v1alpha2.AnnotationAddress] = []string{"10.1.0.x", "10.9.9.9", "10.1.0.1,10.1.0.2"}[w.rng.IntN(3)]
+	default: // automatic
+	}
+	if w.rng.IntN(4) == 0 {
+		annotations[v1alpha2.AnnotationShare] = []string{"one", "two"}[w.rng.IntN(2)]
+	}
+	return annotations
+}
+
+func (w *chaos) ports() []corev1.ServicePort {
+	all := []corev1.ServicePort{
+		{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80},
+		{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443},
+		{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53},
+	}
+	w.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:1+w.rng.IntN(2)]
+}
+
+func (w *chaos) deleteService(namespace, name string) {
+	w.t.Helper()
+	err := w.api.Delete(w.t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+	w.did(err, "Service %s/%s is deleted", namespace, name)
+}
+
+func (w *chaos) patchService(namespace, name, what string, patch object) {
+	w.t.Helper()
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	err := w.api.Patch(w.t.Context(), svc, client.RawPatch(types.MergePatchType, []byte(text(patch))))
+	w.did(err, "Service %s/%s %s: %s", namespace, name, what, text(patch))
+}
+
+// wipeStatus takes a Service's addresses away, as a careless user does. The
+// witness is told before it sees it.
+func (w *chaos) wipeStatus(namespace, name string) {
+	w.t.Helper()
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"loadBalancer":null}}`))
+	err := w.witness.excuse(svc, func() error { return w.api.Status().Patch(w.t.Context(), svc, patch) })
+	w.did(err, "Service %s/%s loses its status", namespace, name)
+}
+
+func (w *chaos) patchPool(name string, patch object) {
+	w.t.Helper()
+	err := w.api.Patch(w.t.Context(), &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: name}}, client.RawPatch(types.MergePatchType, []byte(text(patch))))
+	w.did(err, "Eip %s is patched: %s", name, text(patch))
+}
+
+// grow adds addresses of each family that the pool has.
+func (w *chaos) grow(name string, n int) {
+	w.t.Helper()
+	var pool v1alpha2.Eip
+	if err := w.api.Get(w.t.Context(), client.ObjectKey{Name: name}, &pool); err != nil {
+		w.did(err, "Eip %s grows", name)
+		return
+	}
+	w.grown++
+	number := 1 + slices.Index(chaosPools, name)
+	pool.Spec.Addresses = append(pool.Spec.Addresses, v1alpha2.PoolAddress(fmt.Sprintf("10.%d.%d.1-10.%d.%d.%d", number, w.grown, number, w.grown, n)))
+	if name == poolD {
+		pool.Spec.Addresses = append(pool.Spec.Addresses, v1alpha2.PoolAddress(fmt.Sprintf("2001:db8:4:%x::1-2001:db8:4:%x::%x", w.grown, w.grown, n)))
+	}
+	w.patchPool(name, object{"spec": object{"addresses": pool.Spec.Addresses}})
+}
+
+func (w *chaos) deletePool(name string, force bool) {
+	w.t.Helper()
+	if force {
+		w.mu.Lock()
+		w.forced[name] = true
+		w.mu.Unlock()
+		w.patchPool(name, object{"metadata": object{"annotations": object{v1alpha2.AnnotationForceDelete: "true"}}})
+	}
+	err := w.api.Delete(w.t.Context(), &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	w.did(err, "Eip %s is deleted, by force: %t", name, force)
+}
+
+func (w *chaos) recreatePool(name string) {
+	w.t.Helper()
+	err := w.api.Create(w.t.Context(), chaosPool(name))
+	w.did(err, "Eip %s is created again", name)
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.forced, name) // the one before is gone, and nobody held its addresses
+	}
+}
+
+// did logs an operation. That an object is not there, or there already, or
+// that the API server refuses the change, is part of the game.
+func (w *chaos) did(err error, format string, args ...any) {
+	w.t.Helper()
+	line := fmt.Sprintf("%s round %d: ", time.Now().Format("05.000"), w.round) + fmt.Sprintf(format, args...)
+	switch {
+	case err == nil:
+	case apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		line += ": " + string(apierrors.ReasonForError(err))
+	default:
+		w.t.Fatalf("%s: %v", line, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, line)
+}
+
+// about returns the operations whose line contains one of the texts.
+func (w *chaos) about(texts ...string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var lines []string
+	for _, line := range w.log {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text+" ") }) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+}
+
+func (w *chaos) isForced(pool string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.forced[pool]
+}
+
+// makeRoom ends all that can keep a Service waiting.
+func (w *chaos) makeRoom() {
+	w.t.Helper()
+	w.recreatePool(poolF)
+	for _, name := range chaosPools {
+		w.patchPool(name, object{"spec": object{"disable": false, "exclusive": false, "namespaceLimits": nil}})
+		w.grow(name, 60)
+	}
+	w.patchPool(poolB, object{"metadata": object{"annotations": object{v1alpha2.AnnotationDefaultEip: "true"}}})
+}
+
+// deleteServices deletes all and waits until they are gone.
+func (w *chaos) deleteServices() {
+	w.t.Helper()
+	for _, namespace := range chaosNamespaces {
+		for i := range chaosNames {
+			w.deleteService(namespace, fmt.Sprintf("svc-%d", i))
+		}
+	}
+	w.eventually("all Services are gone", func() string {
+		if left := w.services(); len(left) > 0 {
+			return fmt.Sprintf("%d are left: %s", len(left), describe(left[0]))
+		}
+		return ""
+	})
+}
+
+// deletePools deletes all and waits until they are gone.
+func (w *chaos) deletePools() {
+	w.t.Helper()
+	for _, name := range chaosPools {
+		w.deletePool(name, false)
+	}
+	w.eventually("all Eips are gone", func() string {
+		if left := w.pools(); len(left) > 0 {
+			return fmt.Sprintf("%d are left: %s with finalizers %v, used %v", len(left), left[0].Name, left[0].Finalizers, left[0].Status.Used)
+		}
+		return ""
+	})
+}
+
+// services returns the Services of the two namespaces.
+func (w *chaos) services() []*corev1.Service {
+	w.t.Helper()
+	var list corev1.ServiceList
+	if err := w.api.List(w.t.Context(), &list); err != nil {
+		w.t.Fatalf("listing Services: %v", err)
+	}
+	var services []*corev1.Service
+	for i := range list.Items {
+		if slices.Contains(chaosNamespaces, list.Items[i].Namespace) {
+			services = append(services, &list.Items[i])
+		}
+	}
+	return services
+}
+
+func (w *chaos) pools() []v1alpha2.Eip {
+	w.t.Helper()
+	var list v1alpha2.EipList
+	if err := w.api.List(w.t.Context(), &list); err != nil {
+		w.t.Fatalf("listing Eips: %v", err)
+	}
+	return list.Items
+}
+
+func text(value any) string {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return err.Error()
+	}
+	return string(content)
+}
+
+func policyOf(svc *corev1.Service) corev1.IPFamilyPolicy {
+	if svc.Spec.IPFamilyPolicy == nil {
+		return corev1.IPFamilyPolicySingleStack
+	}
+	return *svc.Spec.IPFamilyPolicy
+}
+
+func portsText(svc *corev1.Service) string {
+	var ports []string
+	for _, port := range svc.Spec.Ports {
+		ports = append(ports, fmt.Sprintf("%d/%s", port.Port, port.Protocol))
+	}
+	return strings.Join(ports, ",")
+}
+
+// describe is a Service in a line.
+func describe(svc *corev1.Service) string {
+	annotations := map[string]string{}
+	for _, key := range []string{v1alpha2.AnnotationLoadBalancer, v1alpha2.AnnotationPool, v1alpha2.AnnotationAddress, v1alpha2.AnnotationShare} {
+		if value, ok := svc.Annotations[key]; ok {
+			annotations[key] = value
+		}
+	}
+	line := fmt.Sprintf("Service %s/%s of type %s, %s %v, ports %s, %s, label %q, finalizers %v, addresses %q",
+		svc.Namespace, svc.Name, svc.Spec.Type, policyOf(svc), svc.Spec.IPFamilies, portsText(svc), text(annotations), svc.Labels[v1alpha2.LabelPool], svc.Finalizers, externalIPs(svc))
+	for _, condition := range svc.Status.Conditions {
+		line += fmt.Sprintf(", %s %s: %s", condition.Status, condition.Reason, condition.Message)
+	}
+	if !svc.DeletionTimestamp.IsZero() {
+		line += ", is being deleted"
+	}
+	return line
+}
