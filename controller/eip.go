@@ -126,7 +126,9 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 	if changed {
 		r.retry(affected)
 		r.lookAtEips(overlapped, r.ipam.Overlaps(pool.Name))
-		if !pool.Disabled && !pool.Deleting {
+		if pool.Disabled || pool.Deleting {
+			r.retry(r.waiting.onPool(pool.Name))
+		} else {
 			r.waiting.poolChanged(pool.Name, func(wish *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, wish) })
 		}
 	}
@@ -150,6 +152,7 @@ func (r *reconciler) leaveOut(eip *v1alpha2.Eip, err error) {
 func (r *reconciler) dropPool(req request) {
 	overlapped := r.ipam.Overlaps(req.Name)
 	r.retry(r.ipam.RemovePool(req.Name))
+	r.retry(r.waiting.onPool(req.Name))
 	r.lookAtEips(overlapped)
 	r.metrics.dropPool(req.Name)
 	r.events.forget(req)

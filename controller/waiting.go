@@ -107,6 +107,14 @@ func (w *waiting) inNamespace(namespace string) []ipam.ServiceKey {
 	})
 }
 
+// onPool returns those who name a pool or wait for room in it: what they were
+// told of it is not true any more when it gives no addresses now.
+func (w *waiting) onPool(pool string) []ipam.ServiceKey {
+	return inOrder(maps.Values(w.services), func(s *waiter) bool {
+		return slices.Contains(s.pools, pool) || slices.Contains(s.wish.Pools, pool)
+	})
+}
+
 // poolChanged says that a pool is new or not what it was: whom it could serve
 // now stands in its line, which is called from the first on.
 func (w *waiting) poolChanged(pool string, couldServe func(*ipam.Request) bool) {

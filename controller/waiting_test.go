@@ -136,6 +136,7 @@ func TestWakesOnlyWhomItMayHelp(t *testing.T) {
 	q.same("waiting for 10.0.0.1", texts(q.forAddress(netip.MustParseAddr("10.0.0.1"))), []string{"b/taken", "b/shares"})
 	q.same("waiting for 10.0.0.2", texts(q.forAddress(netip.MustParseAddr("10.0.0.2"))), nil)
 	q.same("waiting with key k", texts(q.forKey("k")), []string{"b/shares"})
+	q.same("waiting on x", texts(q.onPool("x")), []string{"a/quota", "b/quota"})
 	q.same("waiting in b", texts(q.inNamespace("b")), []string{"b/quota", "b/taken", "b/shares"})
 	if q.pending[ipam.QuotaExceeded] != 2 || q.pending[ipam.NoEligiblePool] != 1 {
 		t.Errorf("pending are %v", q.pending)

@@ -216,14 +216,17 @@ type EipStatus struct {
 	// +optional
 	Used map[string]string `json:"used,omitempty"`
 
-	// Usage is the number of addresses in use.
+	// Usage is the number of addresses in use. A patch from nothing to 0
+	// would not store it, hence the default.
 	//
+	// +kubebuilder:default=0
 	// +optional
 	Usage int `json:"usage"`
 
 	// PoolSize is the number of addresses that can be given, those in use
 	// included; a pool of more than 2^63-1 shows 2^63-1.
 	//
+	// +kubebuilder:default=0
 	// +optional
 	PoolSize int `json:"poolSize"`
 

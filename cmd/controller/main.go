@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -18,6 +19,7 @@ import (
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/cmd/internal/program"
 	"github.com/fairway-lb/fairway/controller"
+	"github.com/fairway-lb/fairway/controller/admission"
 )
 
 // leaseName is the Lease by which several controllers agree on one that
@@ -31,6 +33,8 @@ type options struct {
 	defaultLoadBalancer bool
 	metricsAddress      string
 	healthAddress       string
+	webhookPort         int
+	webhookCertDir      string
 }
 
 func main() {
@@ -40,6 +44,8 @@ func main() {
 	flag.BoolVar(&o.defaultLoadBalancer, "default-load-balancer", false, "Serve every Service of type LoadBalancer that has no loadBalancerClass, annotated or not")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50052", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50054", "Address that /healthz and /readyz are served on, 0 for none")
+	flag.IntVar(&o.webhookPort, "webhook-port", 9443, "Port that admission and conversion are served on, 0 for none (OpenELB's default was 443)")
+	flag.StringVar(&o.webhookCertDir, "webhook-cert-dir", "", "Directory with tls.crt and tls.key to serve admission and conversion with, which the API server has been told to trust; without it, the controller makes a certificate and has it trusted")
 	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
 }
 
@@ -59,10 +65,12 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 			return fmt.Errorf("registering the kinds: %w", err)
 		}
 	}
+	cached := controller.CacheOptions(o.namespace)
+	cached.ByObject[&corev1.Node{}] = cache.ByObject{Transform: admission.TrimNode}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        log,
-		Cache:                         controller.CacheOptions(o.namespace),
+		Cache:                         cached,
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.healthAddress,
 		LeaderElection:                o.leaderElect,
@@ -86,6 +94,17 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	})
 	if err != nil {
 		return err
+	}
+	if o.webhookPort > 0 {
+		err := admission.Setup(mgr, admission.Options{
+			Namespace:           o.namespace,
+			Port:                o.webhookPort,
+			CertDir:             o.webhookCertDir,
+			DefaultLoadBalancer: o.defaultLoadBalancer,
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return mgr.Start(ctx)
 }

@@ -65,6 +65,9 @@ const typos = 3
 func nearest(misspelt string, keys []string) string {
 	best, least := "", typos+1
 	for _, key := range keys {
+		if max(len(misspelt), len(key))-min(len(misspelt), len(key)) > typos {
+			continue // a quick no to keys of any length
+		}
 		if d := distance(misspelt, key); d < least {
 			best, least = key, d
 		}

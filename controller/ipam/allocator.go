@@ -7,7 +7,7 @@ import (
 )
 
 // Allocator knows all pools and who holds which address. It is to be used by
-// one goroutine.
+// one goroutine. What it returns is not to be changed, and does not change.
 type Allocator struct {
 	now      func() time.Time
 	pools    map[string]*pool
@@ -68,7 +68,7 @@ func (a *Allocator) Assign(req Request) Outcome {
 		}
 		a.move(h, next)
 	}
-	out.Held, out.Refusal, out.Lacks = slices.Clone(h.held), refusal, lacks
+	out.Held, out.Refusal, out.Lacks = h.held, refusal, lacks
 	for _, x := range h.held {
 		if out.Refusal == nil {
 			out.Refusal = a.keptAgainst(h, x)
@@ -114,7 +114,7 @@ func (a *Allocator) Release(service ServiceKey) []Allocation {
 // already is left alone.
 func (a *Allocator) Adopt(req Request, found []netip.Addr, recorded string) []Allocation {
 	if h := a.services[req.Service]; h != nil {
-		return slices.Clone(h.held)
+		return h.held
 	}
 	h := &holding{key: req.Service, claim: req}
 	var held []Allocation
@@ -126,11 +126,11 @@ func (a *Allocator) Adopt(req Request, found []netip.Addr, recorded string) []Al
 	}
 	a.move(h, held)
 	for _, x := range held {
-		for p := range a.index().containing(x.Address) {
+		for _, p := range a.index().containing(x.Address) {
 			p.stock(x.Address).list.skipTo(x.Address)
 		}
 	}
-	return slices.Clone(held)
+	return held
 }
 
 func (a *Allocator) adopted(held []Allocation, req *Request, family Family, found []netip.Addr, recorded string) []Allocation {
@@ -145,7 +145,7 @@ func (a *Allocator) adopted(held []Allocation, req *Request, family Family, foun
 // settled.
 func (a *Allocator) Lookup(service ServiceKey) (held, leaving []Allocation) {
 	if h := a.services[service]; h != nil {
-		return slices.Clone(h.held), slices.Clone(h.leaving)
+		return h.held, h.leaving
 	}
 	return nil, nil
 }
@@ -179,7 +179,7 @@ func (a *Allocator) Contains(pool string, addr netip.Addr) bool {
 // PoolContaining returns the name of the first pool, by name, that contains
 // an address.
 func (a *Allocator) PoolContaining(addr netip.Addr) (string, bool) {
-	for p := range a.index().containing(addr) {
+	for _, p := range a.index().containing(addr) {
 		return p.Name, true
 	}
 	return "", false

@@ -1,7 +1,7 @@
 package ipam
 
 import (
-	"net/netip"
+	"iter"
 	"slices"
 )
 
@@ -12,67 +12,80 @@ type candidate struct {
 	choice Choice
 }
 
-// candidates returns the pools that an address of a family may come from, the
+// candidates yields the pools that an address of a family may come from, the
 // first to be tried first. The pool of the Service's other address is tried
 // before others.
-func (a *Allocator) candidates(req *Request, family Family, beside []Allocation) []candidate {
-	var found []candidate
-	switch {
-	case len(req.Pools) > 0:
-		for _, name := range req.Pools {
-			found = append(found, candidate{name, a.pools[name], ChosenByName})
-		}
-	case req.asked(family).IsValid():
-		found = a.byAddress(req.asked(family))
-	default:
-		for _, addr := range req.Addresses { // of the other family
-			found = append(found, a.byAddress(addr)...)
-		}
-		found = append(found, a.automatic(req)...)
+func (a *Allocator) candidates(req *Request, family Family, beside []Allocation) iter.Seq[candidate] {
+	all := a.inOrder(req, family)
+	if len(beside) == 0 {
+		return all
 	}
-	for _, x := range beside {
-		i := slices.IndexFunc(found, func(c candidate) bool { return c.name == x.Pool })
-		if i > 0 {
-			partner := found[i]
-			found = slices.Insert(slices.Delete(found, i, i+1), 0, partner)
+	partner := beside[0].Pool // a Service has two addresses at most
+	return func(yield func(candidate) bool) {
+		for c := range all {
+			if c.name == partner && !yield(c) {
+				return
+			}
+		}
+		for c := range all {
+			if c.name != partner && !yield(c) {
+				return
+			}
 		}
 	}
-	return found
 }
 
-// byAddress returns the pools that contain an address.
-func (a *Allocator) byAddress(addr netip.Addr) (found []candidate) {
-	for p := range a.index().containing(addr) {
-		found = append(found, candidate{p.Name, p, ChosenByAddress})
+// inOrder yields the candidates in the order of what the request names, or
+// else of preference.
+func (a *Allocator) inOrder(req *Request, family Family) iter.Seq[candidate] {
+	return func(yield func(candidate) bool) {
+		if len(req.Pools) > 0 {
+			for _, name := range req.Pools {
+				if !yield(candidate{name, a.pools[name], ChosenByName}) {
+					return
+				}
+			}
+			return
+		}
+		for _, addr := range req.Addresses {
+			if asked := req.asked(family); asked.IsValid() && addr != asked {
+				continue // the other one, whose pools do not help
+			}
+			for _, p := range a.index().containing(addr) {
+				if !yield(candidate{p.Name, p, ChosenByAddress}) {
+					return
+				}
+			}
+		}
+		if req.asked(family).IsValid() {
+			return
+		}
+		for c := range a.offering(req) {
+			if (req.Protocol == "" || req.Protocol == c.pool.announcedBy()) && !yield(c) {
+				return
+			}
+		}
 	}
-	return found
 }
 
-// automatic returns the pools bound to a Service, then the default ones.
-func (a *Allocator) automatic(req *Request) []candidate {
-	bound, defaults := a.offering(req)
-	return slices.DeleteFunc(append(bound, defaults...), func(c candidate) bool {
-		return req.Protocol != "" && req.Protocol != c.pool.announcedBy()
-	})
-}
-
-// offering returns the pools that serve a Service which names nothing,
-// whatever protocol it asks for.
-func (a *Allocator) offering(req *Request) (bound, defaults []candidate) {
-	for _, p := range a.index().byPreference {
-		if choice, ok := p.offers(req); ok && choice != ChosenAsDefault {
-			bound = append(bound, candidate{p.Name, p, choice})
+// offering yields the pools that serve a Service which names nothing,
+// whatever protocol it asks for: those bound to it, then the default ones.
+func (a *Allocator) offering(req *Request) iter.Seq[candidate] {
+	return func(yield func(candidate) bool) {
+		for _, p := range a.index().byPreference {
+			if choice, ok := p.offers(req); ok && choice != ChosenAsDefault && !yield(candidate{p.Name, p, choice}) {
+				return
+			}
+		}
+		for _, p := range a.index().byName {
+			if !p.Default {
+				continue
+			}
+			if choice, ok := p.offers(req); ok && choice == ChosenAsDefault && !yield(candidate{p.Name, p, choice}) {
+				return
+			}
 		}
 	}
-	for _, p := range a.index().byName {
-		if !p.Default {
-			continue
-		}
-		if choice, ok := p.offers(req); ok && choice == ChosenAsDefault {
-			defaults = append(defaults, candidate{p.Name, p, choice})
-		}
-	}
-	return bound, defaults
 }
 
 // CouldServe tells whether a pool, as it is now, might give a Service what it
@@ -103,8 +116,11 @@ func (p *pool) isCandidate(req *Request, family Family) bool {
 	if len(req.Pools) > 0 {
 		return slices.Contains(req.Pools, p.Name)
 	}
-	if slices.ContainsFunc(req.Addresses, p.Contains) || req.asked(family).IsValid() {
-		return true // closedTo looks at the address of this family
+	if asked := req.asked(family); asked.IsValid() {
+		return p.Contains(asked)
+	}
+	if slices.ContainsFunc(req.Addresses, p.Contains) {
+		return true
 	}
 	_, ok := p.offers(req)
 	return ok && (req.Protocol == "" || req.Protocol == p.announcedBy())

@@ -7,15 +7,19 @@ import (
 
 // choose finds an address of any of the families for a Service, beside those
 // that it is to hold already. The best pool counts more than the preferred
-// family.
+// family, unless the Service asks for addresses.
 func (a *Allocator) choose(h *holding, families []Family, beside []Allocation) (Allocation, *Refusal) {
 	if x, ok := a.shared(h, families, beside); ok {
 		return x, nil
 	}
+	atOnce := len(families)
+	if len(h.claim.Addresses) > 0 {
+		atOnce = 1 // each address has candidates of its own
+	}
 	var tried []attempt
-	for _, search := range a.searches(h, families, beside) {
-		for _, c := range search.candidates {
-			for _, family := range search.families {
+	for group := range slices.Chunk(families, atOnce) {
+		for c := range a.candidates(&h.claim, group[0], beside) {
+			for _, family := range c.offered(group) {
 				x, refusal := a.from(c, h, family, beside)
 				if refusal == nil {
 					return x, nil
@@ -27,16 +31,39 @@ func (a *Allocator) choose(h *holding, families []Family, beside []Allocation) (
 	return Allocation{}, a.summary(&h.claim, families, tried)
 }
 
+// offered returns those of some families that a candidate has, or the first
+// if it has none.
+func (c candidate) offered(families []Family) []Family {
+	if c.pool == nil || len(families) == 1 {
+		return families[:1]
+	}
+	for i, family := range families {
+		if !c.pool.Has(family) {
+			others := slices.Delete(slices.Clone(families), i, i+1)
+			return c.offered(others)
+		}
+	}
+	return families
+}
+
 // chooseEach finds an address of each of the families, from one pool if one
 // has both. The refusals are those of the families, nil where one was found.
 func (a *Allocator) chooseEach(h *holding, families []Family, beside []Allocation) (chosen []Allocation, refusals []*Refusal) {
-	if pair := a.pair(h, families, beside); pair != nil {
-		return pair, []*Refusal{nil, nil}
+	for _, family := range families { // what can be shared comes first, as the other follows it
+		if x, ok := a.shared(h, []Family{family}, slices.Concat(beside, chosen)); ok {
+			chosen = append(chosen, x)
+		}
+	}
+	if len(chosen) == 0 {
+		chosen = a.pair(h, families, beside)
 	}
 	for _, family := range families {
-		x, refusal := a.choose(h, []Family{family}, slices.Concat(beside, chosen))
-		if refusal == nil {
-			chosen = append(chosen, x)
+		var refusal *Refusal
+		if !hasFamily(chosen, family) {
+			var x Allocation
+			if x, refusal = a.choose(h, []Family{family}, slices.Concat(beside, chosen)); refusal == nil {
+				chosen = append(chosen, x)
+			}
 		}
 		refusals = append(refusals, refusal)
 	}
@@ -44,49 +71,23 @@ func (a *Allocator) chooseEach(h *holding, families []Family, beside []Allocatio
 }
 
 // pair finds addresses of two families in one pool, nil if there are none.
-// Where one can be shared, the other one follows it.
 func (a *Allocator) pair(h *holding, families []Family, beside []Allocation) []Allocation {
 	if len(families) < 2 {
 		return nil
 	}
-	for _, family := range families {
-		if _, ok := a.shared(h, []Family{family}, beside); ok {
-			return nil
-		}
-	}
-	others := a.candidates(&h.claim, families[1], beside)
-	for _, c := range a.candidates(&h.claim, families[0], beside) {
-		if c.pool == nil || !slices.ContainsFunc(others, func(o candidate) bool { return o.pool == c.pool }) {
+	for c := range a.candidates(&h.claim, families[0], beside) {
+		if c.pool == nil || !c.pool.Has(families[0]) || !c.pool.isCandidate(&h.claim, families[1]) {
 			continue
 		}
-		first, refusal := a.from(c, h, families[0], beside)
+		second, refusal := a.from(c, h, families[1], beside)
 		if refusal != nil {
 			continue
 		}
-		if second, refusal := a.from(c, h, families[1], append(slices.Clip(beside), first)); refusal == nil {
+		if first, refusal := a.from(c, h, families[0], append(slices.Clip(beside), second)); refusal == nil {
 			return []Allocation{first, second}
 		}
 	}
 	return nil
-}
-
-// search is which pools are asked for an address of which families.
-type search struct {
-	families   []Family
-	candidates []candidate
-}
-
-// searches looks for asked addresses one after the other, as each has pools
-// of its own.
-func (a *Allocator) searches(h *holding, families []Family, beside []Allocation) []search {
-	if len(h.claim.Addresses) == 0 {
-		return []search{{families, a.candidates(&h.claim, families[0], beside)}}
-	}
-	all := make([]search, len(families))
-	for i, family := range families {
-		all[i] = search{[]Family{family}, a.candidates(&h.claim, family, beside)}
-	}
-	return all
 }
 
 // from takes from a pool the address that is asked for, or that the Service
@@ -98,7 +99,7 @@ func (a *Allocator) from(c candidate, h *holding, family Family, beside []Alloca
 	}
 	addr := h.claim.asked(family)
 	if !addr.IsValid() {
-		if own, ok := h.of(family); ok && p.Contains(own.Address) {
+		if own, ok := h.of(family); ok && p.Contains(own.Address) && a.objectionTo(h, own.Address) == nil {
 			addr = own.Address // only the pool changes
 		}
 	}
@@ -106,7 +107,7 @@ func (a *Allocator) from(c candidate, h *holding, family Family, beside []Alloca
 		return Allocation{}, refusal
 	}
 	if addr.IsValid() {
-		if refusal := a.objectionTo(h, addr, p); refusal != nil {
+		if refusal := a.objectionTo(h, addr); refusal != nil {
 			return Allocation{}, refusal
 		}
 	}
@@ -148,12 +149,12 @@ func (p *pool) closedTo(req *Request, family Family, asked netip.Addr) *Refusal 
 // that nobody has. What the Service has now does not count, as it gives it up
 // if it is not to hold it beside.
 func (a *Allocator) overQuota(h *holding, p *pool, addr netip.Addr, beside []Allocation) *Refusal {
-	limit, limited := p.limit(h.key.Namespace)
-	if !limited {
-		return nil
+	if t := a.tenants[addr]; len(t.others(h)) > 0 {
+		p = t.pool // where it counts
 	}
-	if t := a.tenants[addr]; t != nil && t.pool == p && a.neighbours(h, addr) {
-		return nil // the namespace has it already
+	limit, limited := p.limit(h.key.Namespace)
+	if !limited || a.neighbours(h, addr) {
+		return nil
 	}
 	count := p.namespaces[h.key.Namespace]
 	for _, x := range slices.Concat(h.held, h.leaving) {

@@ -20,7 +20,7 @@ func (a *Allocator) decide(h *holding) (next []Allocation, refusal, lacks *Refus
 	next, refused := a.each(h, wanted)
 	for _, r := range refused {
 		switch {
-		case req.DualStack == PreferDualStack && len(next) > 0 && !r.replaces:
+		case req.DualStack == PreferDualStack && len(next) > 0 && !hasFamily(next, r.family):
 			lacks = cmp.Or(lacks, lacking(r))
 		case refusal == nil:
 			refusal = dualRefusal(req, r, refused)
@@ -70,8 +70,7 @@ func (a *Allocator) one(h *holding, families []Family) ([]Allocation, *Refusal) 
 // missing is a family that no address was found of.
 type missing struct {
 	*Refusal
-	family   Family
-	replaces bool // there is one, but not the one asked for
+	family Family
 }
 
 // each finds an address of each family.
@@ -88,8 +87,7 @@ func (a *Allocator) each(h *holding, families []Family) (next []Allocation, refu
 	next = append(next, chosen...)
 	for i, refusal := range refusals {
 		if refusal != nil {
-			_, replaces := h.of(lack[i])
-			refused = append(refused, missing{refusal, lack[i], replaces})
+			refused = append(refused, missing{refusal, lack[i]})
 		}
 	}
 	if h.claim.DualStack == RequireDualStack && len(h.held) == 0 && len(refused) > 0 {
@@ -101,8 +99,11 @@ func (a *Allocator) each(h *holding, families []Family) (next []Allocation, refu
 // having returns the address of a family that the Service holds, or has given
 // up and not settled, if it is what the request wants.
 func (a *Allocator) having(h *holding, family Family) (Allocation, bool) {
-	if x, ok := h.of(family); ok && h.claim.satisfiedBy(x) && !a.rehoming(x) {
-		return x, true
+	if x, ok := h.of(family); ok {
+		x.Pool = a.origin(x.Address, x.Pool, h.claim.Pools) // the owner may ask for another pool than before, or none
+		if h.claim.satisfiedBy(x) && !a.rehoming(x) {
+			return x, true
+		}
 	}
 	for _, x := range h.leaving { // a change of mind
 		if FamilyOf(x.Address) == family && h.claim.satisfiedBy(x) && !a.rehoming(x) && a.mayReturn(h, x.Address) {
@@ -151,13 +152,13 @@ func hasFamily(allocations []Allocation, family Family) bool {
 	return slices.ContainsFunc(allocations, func(x Allocation) bool { return FamilyOf(x.Address) == family })
 }
 
-// dualRefusal is the refusal of a family, which is waiting for what the other
-// waits for, too, if the Service takes both or none.
+// dualRefusal is the refusal of a family, which waits for what the other waits
+// for, too.
 func dualRefusal(req *Request, r missing, all []missing) *Refusal {
-	if req.DualStack != RequireDualStack {
-		return r.Refusal
+	whole := r.prefixed("")
+	if req.DualStack == RequireDualStack {
+		whole = requiringDualStack(r)
 	}
-	whole := requiringDualStack(r)
 	for _, other := range all {
 		whole.Pools = union(whole.Pools, other.Pools)
 	}

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,7 +16,8 @@ import (
 type index struct {
 	byName       []*pool
 	byPreference []*pool
-	segments     []segment // their members are those of byName
+	segments     []netipx.IPRange // ascending, disjoint
+	pools        [][]*pool        // that contain a segment, by name
 }
 
 func newIndex(pools map[string]*pool) *index {
@@ -34,46 +36,36 @@ func newIndex(pools map[string]*pool) *index {
 			ranges, owners = append(ranges, r), append(owners, i)
 		}
 	}
-	x.segments = sweep(ranges)
-	for _, s := range x.segments {
-		for i, member := range s.members {
-			s.members[i] = owners[member] // still ascending
+	for _, s := range sweep(ranges) {
+		var pools []*pool
+		for _, member := range s.members {
+			pools = append(pools, x.byName[owners[member]]) // still in order
 		}
+		x.segments, x.pools = append(x.segments, s.IPRange), append(x.pools, pools)
 	}
 	return x
 }
 
-// containing calls yield with the pools that contain an address, by name.
-func (x *index) containing(addr netip.Addr) func(yield func(*pool) bool) {
-	return func(yield func(*pool) bool) {
-		i, _ := slices.BinarySearchFunc(x.segments, addr, func(s segment, addr netip.Addr) int { return s.To().Compare(addr) })
-		if i == len(x.segments) || !x.segments[i].Contains(addr) {
-			return
-		}
-		for _, member := range x.segments[i].members {
-			if !yield(x.byName[member]) {
-				return
-			}
-		}
+// containing returns the pools that contain an address, by name.
+func (x *index) containing(addr netip.Addr) []*pool {
+	i, _ := slices.BinarySearchFunc(x.segments, addr, func(s netipx.IPRange, addr netip.Addr) int { return s.To().Compare(addr) })
+	if i == len(x.segments) || addr.Less(x.segments[i].From()) {
+		return nil
 	}
+	return x.pools[i]
 }
 
 // overlapping returns the names of the pools that have addresses of a pool,
 // by name.
 func (x *index) overlapping(name string) []string {
-	found := map[int]bool{}
-	for _, s := range x.segments {
-		if len(s.members) > 1 && slices.ContainsFunc(s.members, func(i int) bool { return x.byName[i].Name == name }) {
-			for _, member := range s.members {
-				found[member] = true
+	found := map[string]struct{}{}
+	for _, pools := range x.pools {
+		if len(pools) > 1 && slices.ContainsFunc(pools, func(p *pool) bool { return p.Name == name }) {
+			for _, p := range pools {
+				found[p.Name] = struct{}{}
 			}
 		}
 	}
-	var names []string
-	for i, p := range x.byName {
-		if found[i] && p.Name != name {
-			names = append(names, p.Name)
-		}
-	}
-	return names
+	delete(found, name)
+	return slices.Sorted(maps.Keys(found))
 }

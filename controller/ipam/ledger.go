@@ -30,11 +30,14 @@ func (h *holding) holds(addr netip.Addr) bool {
 
 // origin returns the pool that an address of the Service is said to be from.
 func (h *holding) origin(addr netip.Addr) string {
-	for _, allocations := range [][]Allocation{h.held, h.leaving} {
-		for _, x := range allocations {
-			if x.Address == addr {
-				return x.Pool
-			}
+	for _, x := range h.held {
+		if x.Address == addr {
+			return x.Pool
+		}
+	}
+	for _, x := range h.leaving {
+		if x.Address == addr {
+			return x.Pool
 		}
 	}
 	return ""
@@ -65,25 +68,26 @@ func (t *tenancy) others(h *holding) []*holding {
 // move makes what a Service holds what it is to hold. What it gives up is
 // still reserved for it.
 func (a *Allocator) move(h *holding, next []Allocation) {
-	before := slices.Concat(h.held, h.leaving)
 	var leaving []Allocation
-	for _, x := range before {
+	for _, x := range slices.Concat(h.held, h.leaving) {
 		if !hasAddress(next, x.Address) {
 			leaving = append(leaving, x)
 		}
 	}
-	h.held, h.leaving = next, leaving
-	if len(before)+len(next) == 0 {
-		return
-	}
-	a.services[h.key] = h
 	for _, x := range next {
-		if !hasAddress(before, x.Address) {
+		if !hasAddress(h.held, x.Address) && !hasAddress(h.leaving, x.Address) {
 			a.occupy(h, x.Address)
 		}
 	}
-	for _, x := range slices.Concat(next, leaving) {
+	h.held, h.leaving = next, leaving
+	for _, x := range next {
 		a.recount(x.Address)
+	}
+	for _, x := range leaving {
+		a.recount(x.Address)
+	}
+	if len(next)+len(leaving) > 0 {
+		a.services[h.key] = h
 	}
 }
 
@@ -93,7 +97,7 @@ func (a *Allocator) occupy(h *holding, addr netip.Addr) {
 	if t == nil {
 		t = &tenancy{}
 		a.tenants[addr] = t
-		for p := range a.index().containing(addr) {
+		for _, p := range a.index().containing(addr) {
 			p.use(addr)
 		}
 	}
@@ -109,7 +113,7 @@ func (a *Allocator) vacate(h *holding, addr netip.Addr) {
 		return
 	}
 	delete(a.tenants, addr)
-	for p := range a.index().containing(addr) { // more than one only where pools overlap
+	for _, p := range a.index().containing(addr) { // more than one only where pools overlap
 		p.free(addr, a.now())
 	}
 }
@@ -169,7 +173,7 @@ func (a *Allocator) home(addr netip.Addr, origin string) *pool {
 	if p := a.pools[origin]; p != nil && p.Contains(addr) {
 		return p
 	}
-	for p := range a.index().containing(addr) {
+	for _, p := range a.index().containing(addr) {
 		return p
 	}
 	return nil

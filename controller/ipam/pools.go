@@ -62,12 +62,6 @@ func (a *Allocator) reshape(found keySet, p *pool, change func(), before, after 
 			a.uncount(addr, t)
 		}
 	}
-	for addr := range a.outside { // those said to be from this pool may have others now
-		if t := a.tenants[addr]; slices.ContainsFunc(t.tenants, func(h *holding) bool { return h.origin(addr) == p.Name }) {
-			concerned[addr] = t.pool
-			a.uncount(addr, t)
-		}
-	}
 	change()
 	a.indexed = nil
 	for _, s := range p.stocks {
@@ -94,16 +88,20 @@ func (a *Allocator) reshape(found keySet, p *pool, change func(), before, after 
 
 // rename brings the name of the pool up to date that an address is said to be
 // from, and tells whether it has changed.
-func (a *Allocator) rename(h *holding, addr netip.Addr) (changed bool) {
-	for _, allocations := range [][]Allocation{h.held, h.leaving} {
-		for i, x := range allocations {
-			if x.Address == addr {
-				origin := a.origin(addr, x.Pool, h.claim.Pools)
-				allocations[i].Pool, changed = origin, origin != x.Pool
-			}
+func (a *Allocator) rename(h *holding, addr netip.Addr) bool {
+	for _, allocations := range []*[]Allocation{&h.held, &h.leaving} {
+		i := slices.IndexFunc(*allocations, func(x Allocation) bool { return x.Address == addr })
+		if i < 0 {
+			continue
+		}
+		before := (*allocations)[i].Pool
+		if origin := a.origin(addr, before, h.claim.Pools); origin != before {
+			*allocations = slices.Clone(*allocations)
+			(*allocations)[i].Pool = origin
+			return true
 		}
 	}
-	return changed
+	return false
 }
 
 // keySet is a set of Services.

@@ -63,16 +63,19 @@ type Request struct {
 
 // families returns those that the Service can use, the preferred first.
 func (r *Request) families() []Family {
-	if len(r.Families) == 0 {
+	switch {
+	case len(r.Families) == 0:
 		return bothFamilies()
+	case slices.ContainsFunc(r.Families, unknown), len(r.Families) > 2, len(r.Families) == 2 && r.Families[0] == r.Families[1]:
+		families := slices.DeleteFunc(slices.Clone(r.Families), unknown)
+		return slices.Compact(families[:min(2, len(families))])
+	default:
+		return r.Families
 	}
-	families := make([]Family, 0, 2)
-	for _, f := range r.Families {
-		if (f == IPv4 || f == IPv6) && !slices.Contains(families, f) {
-			families = append(families, f)
-		}
-	}
-	return families
+}
+
+func unknown(f Family) bool {
+	return f != IPv4 && f != IPv6
 }
 
 // accepts tells whether the Service can use addresses of a family.

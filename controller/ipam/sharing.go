@@ -19,14 +19,14 @@ func (a *Allocator) shared(h *holding, families []Family, beside []Allocation) (
 		}
 		var open []netip.Addr
 		for _, addr := range a.keyed[req.ShareKey] {
-			if FamilyOf(addr) == family && !slices.Contains(a.tenants[addr].tenants, h) && a.objectionTo(h, addr, nil) == nil {
+			if FamilyOf(addr) == family && !slices.Contains(a.tenants[addr].tenants, h) && a.objectionTo(h, addr) == nil {
 				open = append(open, addr)
 			}
 		}
 		if len(open) == 0 {
 			continue
 		}
-		for _, c := range a.candidates(req, family, beside) {
+		for c := range a.candidates(req, family, beside) {
 			if c.pool == nil {
 				continue
 			}
@@ -41,8 +41,8 @@ func (a *Allocator) shared(h *holding, families []Family, beside []Allocation) (
 }
 
 // objectionTo returns why a Service may not have an address beside those that
-// have it, nil if it may. p is the pool that it would take it from.
-func (a *Allocator) objectionTo(h *holding, addr netip.Addr, p *pool) *Refusal {
+// have it, nil if it may.
+func (a *Allocator) objectionTo(h *holding, addr netip.Addr) *Refusal {
 	t := a.tenants[addr]
 	for _, other := range t.others(h) {
 		var refusal *Refusal
@@ -53,9 +53,6 @@ func (a *Allocator) objectionTo(h *holding, addr netip.Addr, p *pool) *Refusal {
 		}
 		if refusal != nil {
 			refusal.Address = addr
-			if p != nil {
-				refusal.Pools = []string{p.Name}
-			}
 			return refusal
 		}
 	}
@@ -98,7 +95,7 @@ func (a *Allocator) keptAgainst(h *holding, x Allocation) *Refusal {
 // because all ask for it.
 func (a *Allocator) sharedByAsking(h *holding, addr netip.Addr) (implicit []ServiceKey) {
 	for _, other := range a.tenants[addr].others(h) {
-		if other.holds(addr) && asking(&h.claim, &other.claim, addr) {
+		if other.holds(addr) && bothAsk(&h.claim, &other.claim, addr) {
 			implicit = append(implicit, other.key)
 		}
 	}
@@ -140,7 +137,7 @@ func objection(req *Request, other *holding, addr netip.Addr, p *pool) *Refusal 
 	theirs := &other.claim
 	byKey := req.ShareKey != "" && req.ShareKey == theirs.ShareKey
 	switch {
-	case !byKey && !asking(req, theirs, addr):
+	case !byKey && !bothAsk(req, theirs, addr):
 		return noConsent(addr, req, other.key)
 	case req.Service.Namespace != other.key.Namespace && (p == nil || !p.mayShare(req.Service.Namespace, other.key.Namespace)):
 		return otherNamespace(addr, other.key, p)
@@ -156,8 +153,8 @@ func objection(req *Request, other *holding, addr netip.Addr, p *pool) *Refusal 
 	return nil
 }
 
-// asking tells whether both ask for an address and neither says by a key whom
+// bothAsk tells whether both ask for an address and neither says by a key whom
 // it shares with.
-func asking(x, y *Request, addr netip.Addr) bool {
+func bothAsk(x, y *Request, addr netip.Addr) bool {
 	return x.ShareKey == "" && y.ShareKey == "" && slices.Contains(x.Addresses, addr) && slices.Contains(y.Addresses, addr)
 }

@@ -149,7 +149,7 @@ func (s Space) pieceOf(addr netip.Addr) *piece {
 	i, _ := slices.BinarySearchFunc(s.pieces, addr, func(p piece, addr netip.Addr) int {
 		return p.To().Compare(addr)
 	})
-	if i < len(s.pieces) && s.pieces[i].Contains(addr) {
+	if i < len(s.pieces) && !addr.Less(s.pieces[i].From()) {
 		return &s.pieces[i]
 	}
 	return nil

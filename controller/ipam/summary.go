@@ -48,8 +48,7 @@ func (a *Allocator) untried(req *Request, families []Family) *Refusal {
 			return inNoPool(addr)
 		}
 	}
-	bound, defaults := a.offering(req)
-	if offering := append(bound, defaults...); len(offering) > 0 {
+	if offering := slices.Collect(a.offering(req)); len(offering) > 0 {
 		return protocolMismatch(req, offering)
 	}
 	return noEligiblePool(req.Service.Namespace)

@@ -75,7 +75,7 @@ type Cluster struct {
 
 	serving      sync.Mutex             // held by those who write the next three
 	leaving      bool                   // this node serves nothing any more
-	unadvertised int                    // pools that did not fit into meta
+	unadvertised int                    // scopes that did not fit into meta
 	meta         atomic.Pointer[[]byte] // what this node serves, as gossiped
 	newMeta      chan struct{}
 
@@ -187,13 +187,13 @@ func (c *Cluster) Join(ctx context.Context, peers []netip.AddrPort) {
 	_ = joins.Wait() // its functions return no errors
 }
 
-// SetServed sets the pools whose layer-2 addresses this node can serve, and
+// SetServed sets the scopes whose layer-2 addresses this node can serve, and
 // has them gossiped to all. Once Leave was called it has no effect.
-func (c *Cluster) SetServed(pools []string) {
+func (c *Cluster) SetServed(scopes []string) {
 	c.serving.Lock()
 	defer c.serving.Unlock()
 	if !c.leaving {
-		c.setServed(pools)
+		c.setServed(scopes)
 	}
 }
 
@@ -206,12 +206,12 @@ func (c *Cluster) serveNothing() {
 }
 
 // setServed needs the lock serving.
-func (c *Cluster) setServed(pools []string) {
-	meta, left := encodeMeta(pools)
+func (c *Cluster) setServed(scopes []string) {
+	meta, left := encodeMeta(scopes)
 	c.metrics.unadvertised.Set(float64(left))
 	if left > 0 && left != c.unadvertised {
-		c.log.Info("This node serves more pools than gossip can say; it stands for the first by name only",
-			"served", len(pools), "limit", maxPools)
+		c.log.Info("This node serves more pools, or parts of pools, than gossip can say; it stands for the first by name only",
+			"served", len(scopes), "limit", maxScopes)
 	}
 	c.unadvertised = left
 	if old := c.meta.Swap(&meta); !slices.Equal(*old, meta) {

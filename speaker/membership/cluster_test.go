@@ -372,8 +372,8 @@ func TestServedPoolsAreGossiped(t *testing.T) {
 	a.SetServed(pools)
 	awaitMembers(t, b, "a serves many", serves("pool-000", true))
 	awaitMembers(t, b, "a serves x no more", serves("x", false))
-	if left := metric(t, reg, "fairway_membership_unadvertised_pools"); left != 200-maxPools {
-		t.Errorf("%v pools are not advertised, want %d", left, 200-maxPools)
+	if left := metric(t, reg, "fairway_membership_unadvertised_pools"); left != 200-maxScopes {
+		t.Errorf("%v pools are not advertised, want %d", left, 200-maxScopes)
 	}
 	if members := metric(t, reg, "fairway_membership_members"); members != 2 {
 		t.Errorf("the metric counts %v members, want 2", members)

@@ -1,5 +1,5 @@
 // Package membership makes the speakers of all nodes one cluster: who lives,
-// which pools each member can serve, and which member holds which layer-2
+// which pools, or parts of them, each can serve, and which member holds which layer-2
 // address. Gossip and failure detection are hashicorp/memberlist's.
 //
 // Every node's plan computes alone who should own an address. Views differ

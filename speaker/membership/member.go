@@ -12,13 +12,13 @@ type Member struct {
 	Name string
 	// Addr is where its gossip is reached.
 	Addr   netip.AddrPort
-	served []poolHash // ascending
+	served []scopeHash // ascending
 }
 
-// Serves tells whether the member can serve the layer-2 addresses of a pool.
+// Serves tells whether the member can serve the layer-2 addresses of a scope.
 // All nodes come to the same answer once gossip has settled.
-func (m Member) Serves(pool string) bool {
-	_, ok := slices.BinarySearch(m.served, hashPool(pool))
+func (m Member) Serves(scope string) bool {
+	_, ok := slices.BinarySearch(m.served, hashScope(scope))
 	return ok
 }
 

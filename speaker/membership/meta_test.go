@@ -8,7 +8,7 @@ import (
 func TestMetaSaysWhichPoolsAreServed(t *testing.T) {
 	meta, left := encodeMeta([]string{"b", "a", "a"})
 	m := Member{served: decodeMeta(meta)}
-	if left != 0 || len(meta) != 1+2*poolHashLen || !m.Serves("a") || !m.Serves("b") || m.Serves("c") || m.Serves("") {
+	if left != 0 || len(meta) != 1+2*scopeHashLen || !m.Serves("a") || !m.Serves("b") || m.Serves("c") || m.Serves("") {
 		t.Errorf("meta %x, left %d, decoded %v", meta, left, m.served)
 	}
 	if (Member{}).Serves("a") {
@@ -23,12 +23,12 @@ func TestMetaOfTooManyPools(t *testing.T) {
 		pools = append(pools, fmt.Sprintf("pool-%03d", 199-i))
 	}
 	meta, left := encodeMeta(pools)
-	if len(meta) > metaSize || left != 200-maxPools {
+	if len(meta) > metaSize || left != 200-maxScopes {
 		t.Errorf("%d bytes, %d left", len(meta), left)
 	}
 	m := Member{served: decodeMeta(meta)}
 	for i := range 200 {
-		if got, want := m.Serves(fmt.Sprintf("pool-%03d", i)), i < maxPools; got != want {
+		if got, want := m.Serves(fmt.Sprintf("pool-%03d", i)), i < maxScopes; got != want {
 			t.Errorf("Serves(pool-%03d) = %v", i, got)
 		}
 	}
@@ -55,7 +55,7 @@ func FuzzDecodeMeta(f *testing.F) {
 	f.Add([]byte{2}, "")
 	f.Fuzz(func(t *testing.T, meta []byte, pool string) {
 		m := Member{served: decodeMeta(meta)}
-		if m.Serves(pool) && len(meta) < 1+poolHashLen {
+		if m.Serves(pool) && len(meta) < 1+scopeHashLen {
 			t.Errorf("meta %x serves %q", meta, pool)
 		}
 	})

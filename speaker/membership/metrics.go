@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}),
 		unadvertised: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fairway_membership_unadvertised_pools",
-			Help: "Pools that this node could serve but does not stand for, because they do not fit into a gossip message.",
+			Help: "Pools, and parts of pools, that this node could serve but does not stand for, because they do not fit into a gossip message.",
 		}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_membership_events_total",

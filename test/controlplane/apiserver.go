@@ -42,6 +42,9 @@ func startAPIServer(parts *parts, o options, files pki.Files, etcd string, liste
 		"--service-account-key-file=" + files.ServiceAccountPublicKey,
 		"--authorization-mode=Node,RBAC",
 		"--allow-privileged=true",
+		// A webhook is called at its Service's endpoints: no kube-proxy is on
+		// this host to lead from the Service's address to them.
+		"--enable-aggregator-routing=true",
 		// Any value makes open watches end at shutdown; without one their
 		// connections hold the process for a minute.
 		"--shutdown-watch-termination-grace-period=1s",

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/bench/measure"
 )
 
 // The world is small, so that operations meet: more Services than addresses.
@@ -44,6 +45,7 @@ type chaos struct {
 	round   int
 	count   int // operations
 	grown   int
+	created map[string]bool // Services, by namespace/name
 
 	mu     sync.Mutex
 	log    []string
@@ -56,7 +58,7 @@ func newChaos(c *cluster, rng *rand.Rand) *chaos {
 			c.t.Fatal(err)
 		}
 	}
-	return &chaos{cluster: c, rng: rng, forced: map[string]bool{}}
+	return &chaos{cluster: c, rng: rng, created: map[string]bool{}, forced: map[string]bool{}}
 }
 
 func (w *chaos) createPools() {
@@ -93,25 +95,24 @@ func chaosPool(name string) *v1alpha2.Eip {
 	return pool
 }
 
-// disturbUntil does operations, sometimes all at once, sometimes with pauses,
-// until the channel is closed or the time is over.
-func (w *chaos) disturbUntil(enough <-chan struct{}, most time.Duration) {
+// disturb does operations, sometimes all at once, sometimes with pauses, until
+// the channel is closed or the time is over, which begins when the controller
+// works, or at once if works is nil.
+func (w *chaos) disturb(enough <-chan struct{}, works func() bool, most time.Duration) {
 	w.t.Helper()
-	timer := time.NewTimer(most)
-	defer timer.Stop()
 	pace := time.NewTicker(between(w.rng, time.Millisecond, 30*time.Millisecond))
 	defer pace.Stop()
+	var over <-chan time.Time
 	for left := 4 + w.rng.IntN(36); ; {
-		tick := pace.C
-		if left == 0 {
-			tick = nil
+		if over == nil && (works == nil || works()) {
+			over = time.After(most)
 		}
 		select {
 		case <-enough:
 			return
-		case <-timer.C:
+		case <-over:
 			return
-		case <-tick:
+		case <-pace.C:
 			for burst := min(left, 1+w.rng.IntN(3)*w.rng.IntN(4)); burst > 0; burst-- {
 				w.operate()
 				left--
@@ -122,14 +123,20 @@ func (w *chaos) disturbUntil(enough <-chan struct{}, most time.Duration) {
 	}
 }
 
+// works tells whether the controller has begun to look at objects.
+func (w *chaos) works() bool {
+	work, err := measure.ReadWork(w.t.Context(), w.ControlPlane())
+	return err == nil && work.Reconciles > 0
+}
+
 // operate does one operation.
 func (w *chaos) operate() {
 	w.t.Helper()
 	w.count++
-	namespace, name := chaosNamespaces[w.rng.IntN(2)], fmt.Sprintf("svc-%d", w.rng.IntN(chaosNames))
+	namespace, name := w.pick(true)
 	switch roll := w.rng.IntN(100); {
-	case roll < 28:
-		w.createService(namespace, name)
+	case roll < 22 || name == "":
+		w.createService(w.pick(false))
 	case roll < 38:
 		w.deleteService(namespace, name)
 	case roll < 53:
@@ -158,6 +165,18 @@ func (w *chaos) operate() {
 	}
 }
 
+// pick returns a Service that was created and not deleted since, or one that
+// was not; an empty name if there is none.
+func (w *chaos) pick(created bool) (namespace, name string) {
+	for range 8 { // most of the times
+		namespace, name = chaosNamespaces[w.rng.IntN(2)], fmt.Sprintf("svc-%d", w.rng.IntN(chaosNames))
+		if w.created[namespace+"/"+name] == created {
+			return namespace, name
+		}
+	}
+	return "", ""
+}
+
 func (w *chaos) operatePool(name string) {
 	w.t.Helper()
 	spec := func(what string, value any) object { return object{"spec": object{what: value}} }
@@ -184,15 +203,19 @@ func (w *chaos) operatePool(name string) {
 // createService creates a Service of a random request.
 func (w *chaos) createService(namespace, name string) {
 	w.t.Helper()
+	if name == "" {
+		return
+	}
+	w.created[namespace+"/"+name] = true
 	annotations := w.ask()
 	annotations[v1alpha2.AnnotationLoadBalancer] = v1alpha2.LoadBalancerValue
-	maps := map[string]string{}
+	given := map[string]string{}
 	for key, value := range annotations {
 		if text, ok := value.(string); ok {
-			maps[key] = text
+			given[key] = text
 		}
 	}
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: maps}}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: given}}
 	svc.Spec.Type = corev1.ServiceTypeLoadBalancer
 	svc.Spec.Selector = map[string]string{"app": "x"}
 	svc.Spec.Ports = w.ports()
@@ -203,7 +226,7 @@ func (w *chaos) createService(namespace, name string) {
 		svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	}
 	err := w.api.Create(w.t.Context(), svc)
-	w.did(err, "Service %s/%s is created: %s, %s, ports %s", namespace, name, text(maps), policyOf(svc), portsText(svc))
+	w.did(err, "Service %s/%s is created: %s, %s, ports %s", namespace, name, text(given), policyOf(svc), portsText(svc))
 }
 
 // ask is a random request, as a patch of the annotations.
@@ -246,6 +269,7 @@ func (w *chaos) ports() []corev1.ServicePort {
 
 func (w *chaos) deleteService(namespace, name string) {
 	w.t.Helper()
+	w.created[namespace+"/"+name] = false
 	err := w.api.Delete(w.t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	w.did(err, "Service %s/%s is deleted", namespace, name)
 }

@@ -168,7 +168,7 @@ func TestChoiceOfPool(t *testing.T) {
 		c.apply(loadBalancer("intruder", "x", fromPool("theirs")))
 		c.hasReason("intruder", "NamespaceNotAllowed", `"theirs"`, "dev")
 		c.apply(loadBalancer("burglar", "x", wantsAddress("10.7.0.5")))
-		c.hasReason("burglar", "NamespaceNotAllowed", "10.7.0.5")
+		c.hasReason("burglar", "NamespaceNotAllowed", `"theirs"`)
 		c.patchEip("theirs", `{"exclusive":false}`)
 		c.hasIP("dev", "intruder", "10.7.0.1")
 		c.hasIP("dev", "burglar", "10.7.0.5")
@@ -354,7 +354,7 @@ func TestSharedAddress(t *testing.T) {
 		ip := externalIPs(c.service("dev", "local"))
 		c.apply(with(onPort(loadBalancer("local-same", "x", wantsAddress(ip), sharing("l")), 81), local))
 		c.hasIP("dev", "local-same", ip)
-		c.apply(onPort(loadBalancer("local-other", "y", wantsAddress(ip), sharing("l")), 82))
+		c.apply(onPort(loadBalancer("local-other", "another", wantsAddress(ip), sharing("l")), 82))
 		c.hasReason("local-other", "SharingRefused", "selector")
 	})
 	c.run("a port that is added later", func(t *testing.T) {

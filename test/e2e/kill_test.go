@@ -30,11 +30,18 @@ func TestControllerKilledAtRandom(t *testing.T) {
 	witness := newWitness(c, world)
 	world.witness = witness
 	world.createPools()
+	for range 30 {
+		world.createService(world.pick(false))
+	}
 	for round := range kills {
 		world.round = round
 		// A killed leader's Lease would stand in the way of the next.
 		c.startController("--leader-elect=false")
-		world.disturbUntil(witness.afterWrites(rng.IntN(40)), between(rng, 100*time.Millisecond, 2*time.Second))
+		if rng.IntN(5) == 0 { // while it starts
+			world.disturb(witness.afterWrites(1), nil, between(rng, 0, time.Second))
+		} else {
+			world.disturb(witness.afterWrites(1+rng.IntN(40)), world.works, between(rng, 0, time.Second))
+		}
 		if err := c.controller.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +57,7 @@ func TestControllerKilledAtRandom(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d operations, %d versions seen", world.count, witness.seen())
+	t.Logf("%d operations; %v", world.count, witness.summary())
 
 	c.startController("--leader-elect=false")
 	world.makeRoom()

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -17,19 +18,55 @@ const (
 	speakerAccount    = "fairway-speaker"
 )
 
-// Install applies Fairway's CRDs and RBAC rules from the repository's config/
-// and waits until the API server serves the kinds. It starts nothing.
+// The Service by which the API server calls the controller, and the port that
+// the controller listens on.
+const (
+	webhookService = "fairway-webhook"
+	webhookPort    = 9443
+)
+
+// Install applies Fairway's CRDs, RBAC rules and webhooks from the repository's
+// config/ and waits until the API server serves the kinds. It starts nothing.
 func (l *Lab) Install(ctx context.Context) error {
 	if err := l.EnsureNamespace(ctx, fairwayNamespace); err != nil {
 		return err
 	}
-	for _, folder := range []string{"crd", "rbac"} {
+	for _, folder := range []string{"crd", "rbac", "webhook"} {
 		if _, err := l.Kubectl(ctx, "", "apply", "-k", filepath.Join(l.opts.Root, "config", folder)); err != nil {
 			return fmt.Errorf("install Fairway: %w", err)
 		}
 	}
+	if err := l.addWebhookEndpoint(ctx); err != nil {
+		return fmt.Errorf("install Fairway: %w", err)
+	}
 	if _, err := l.Kubectl(ctx, "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"); err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
+	}
+	return nil
+}
+
+// addWebhookEndpoint leads the API server to the controller on the
+// control-plane host, which is no pod.
+func (l *Lab) addWebhookEndpoint(ctx context.Context) error {
+	c, err := l.getCluster()
+	if err != nil {
+		return err
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Name: webhookService + "-lab", Labels: map[string]string{
+			discoveryv1.LabelServiceName: webhookService,
+			discoveryv1.LabelManagedBy:   "lab",
+		}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{l.cp.Addr4().String()},
+			Conditions: discoveryv1.EndpointConditions{Ready: new(true)},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(webhookPort))}},
+	}
+	_, err = c.client.DiscoveryV1().EndpointSlices(fairwayNamespace).Create(ctx, slice, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create EndpointSlice %s: %w", slice.Name, err)
 	}
 	return nil
 }
