@@ -178,8 +178,8 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, req request, eip *v1al
 
 // finishDeletion lets a pool go once no Service holds an address of it.
 func (r *reconciler) finishDeletion(ctx context.Context, req request, eip *v1alpha2.Eip) (done bool, err error) {
-	if usage, _ := r.ipam.Usage(eip.Name); usage.InUse > 0 || len(r.ipam.OutOfPool(eip.Name)) > 0 {
-		r.events.deletionWaits(eip)
+	if holders := slices.Concat(r.ipam.Holders(eip.Name), r.ipam.OutOfPool(eip.Name)); len(holders) > 0 {
+		r.events.deletionWaits(eip, waitsFor(holders))
 		return false, nil
 	}
 	original := eip.DeepCopy()

@@ -113,12 +113,12 @@ func (e *reporter) invalidEip(eip *v1alpha2.Eip, text string) {
 	e.warn(eipRequest, eip, reasonInvalidEip, "Parse", text)
 }
 
-// deletionWaits says that Services keep an Eip from going; the Eip's condition
-// names them.
-func (e *reporter) deletionWaits(eip *v1alpha2.Eip) {
-	e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", fmt.Sprintf(
-		"The Eip stays until no Service holds an address of it; condition %s names the Services. Annotation %s: \"true\" moves them to other Eips, or takes their addresses away",
-		v1alpha2.ConditionDeletionWaits, v1alpha2.AnnotationForceDelete))
+// deletionWaits says which Services keep an Eip from going. It says so once:
+// the Eip's condition keeps up with them.
+func (e *reporter) deletionWaits(eip *v1alpha2.Eip, text string) {
+	if _, said := e.warned[requestForEip(eip.Name)].texts[reasonDeletionWaits]; !said {
+		e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", text)
+	}
 }
 
 // satisfied says that a Service's request is met and written down.

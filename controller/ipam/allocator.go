@@ -102,7 +102,7 @@ func (a *Allocator) Release(service ServiceKey) []Allocation {
 	if h == nil {
 		return nil
 	}
-	h.leaving, h.held = append(h.leaving, h.held...), nil
+	h.leaving, h.held = slices.Concat(h.leaving, h.held), nil
 	return a.Settle(service)
 }
 

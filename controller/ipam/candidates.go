@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"iter"
 	"slices"
 )
 
@@ -12,80 +11,63 @@ type candidate struct {
 	choice Choice
 }
 
-// candidates yields the pools that an address of a family may come from, the
-// first to be tried first. The pool of the Service's other address is tried
-// before others.
-func (a *Allocator) candidates(req *Request, family Family, beside []Allocation) iter.Seq[candidate] {
-	all := a.inOrder(req, family)
+// candidates calls try with the pools that an address of a family may come
+// from, the first to be tried first, until it is done. The pool of the
+// Service's other address is tried before others.
+func (a *Allocator) candidates(req *Request, family Family, beside []Allocation, try func(candidate) (done bool)) bool {
 	if len(beside) == 0 {
-		return all
+		return a.inOrder(req, family, try)
 	}
 	partner := beside[0].Pool // a Service has two addresses at most
-	return func(yield func(candidate) bool) {
-		for c := range all {
-			if c.name == partner && !yield(c) {
-				return
-			}
-		}
-		for c := range all {
-			if c.name != partner && !yield(c) {
-				return
-			}
-		}
-	}
+	return a.inOrder(req, family, func(c candidate) bool { return c.name == partner && try(c) }) ||
+		a.inOrder(req, family, func(c candidate) bool { return c.name != partner && try(c) })
 }
 
-// inOrder yields the candidates in the order of what the request names, or
-// else of preference.
-func (a *Allocator) inOrder(req *Request, family Family) iter.Seq[candidate] {
-	return func(yield func(candidate) bool) {
-		if len(req.Pools) > 0 {
-			for _, name := range req.Pools {
-				if !yield(candidate{name, a.pools[name], ChosenByName}) {
-					return
-				}
-			}
-			return
+// inOrder calls try with the candidates in the order of what the request
+// names, or else of preference, until it is done.
+func (a *Allocator) inOrder(req *Request, family Family, try func(candidate) (done bool)) bool {
+	for _, name := range req.Pools {
+		if try(candidate{name, a.pools[name], ChosenByName}) {
+			return true
 		}
-		for _, addr := range req.Addresses {
-			if asked := req.asked(family); asked.IsValid() && addr != asked {
-				continue // the other one, whose pools do not help
-			}
-			for _, p := range a.index().containing(addr) {
-				if !yield(candidate{p.Name, p, ChosenByAddress}) {
-					return
-				}
-			}
+	}
+	if len(req.Pools) > 0 {
+		return false
+	}
+	asked := req.asked(family)
+	for _, addr := range req.Addresses {
+		if asked.IsValid() && addr != asked {
+			continue // the other one, whose pools do not help
 		}
-		if req.asked(family).IsValid() {
-			return
-		}
-		for c := range a.offering(req) {
-			if (req.Protocol == "" || req.Protocol == c.pool.announcedBy()) && !yield(c) {
-				return
+		for _, p := range a.index().containing(addr) {
+			if try(candidate{p.Name, p, ChosenByAddress}) {
+				return true
 			}
 		}
 	}
+	return !asked.IsValid() && a.offering(req, func(c candidate) bool {
+		return (req.Protocol == "" || req.Protocol == c.pool.announcedBy()) && try(c)
+	})
 }
 
-// offering yields the pools that serve a Service which names nothing,
-// whatever protocol it asks for: those bound to it, then the default ones.
-func (a *Allocator) offering(req *Request) iter.Seq[candidate] {
-	return func(yield func(candidate) bool) {
-		for _, p := range a.index().byPreference {
-			if choice, ok := p.offers(req); ok && choice != ChosenAsDefault && !yield(candidate{p.Name, p, choice}) {
-				return
-			}
-		}
-		for _, p := range a.index().byName {
-			if !p.Default {
-				continue
-			}
-			if choice, ok := p.offers(req); ok && choice == ChosenAsDefault && !yield(candidate{p.Name, p, choice}) {
-				return
-			}
+// offering calls try with the pools that serve a Service which names nothing,
+// whatever protocol it asks for, until it is done: those bound to it, then the
+// default ones.
+func (a *Allocator) offering(req *Request, try func(candidate) (done bool)) bool {
+	for _, p := range a.index().byPreference {
+		if choice, ok := p.offers(req); ok && choice != ChosenAsDefault && try(candidate{p.Name, p, choice}) {
+			return true
 		}
 	}
+	for _, p := range a.index().byName {
+		if !p.Default {
+			continue
+		}
+		if choice, ok := p.offers(req); ok && choice == ChosenAsDefault && try(candidate{p.Name, p, choice}) {
+			return true
+		}
+	}
+	return false
 }
 
 // CouldServe tells whether a pool, as it is now, might give a Service what it

@@ -17,15 +17,21 @@ func (a *Allocator) choose(h *holding, families []Family, beside []Allocation) (
 		atOnce = 1 // each address has candidates of its own
 	}
 	var tried []attempt
-	for group := range slices.Chunk(families, atOnce) {
-		for c := range a.candidates(&h.claim, group[0], beside) {
+	for i := 0; i < len(families); i += atOnce {
+		group := families[i : i+atOnce]
+		var chosen Allocation
+		if a.candidates(&h.claim, group[0], beside, func(c candidate) bool {
 			for _, family := range c.offered(group) {
 				x, refusal := a.from(c, h, family, beside)
 				if refusal == nil {
-					return x, nil
+					chosen = x
+					return true
 				}
 				tried = append(tried, attempt{c.name, refusal})
 			}
+			return false
+		}) {
+			return chosen, nil
 		}
 	}
 	return Allocation{}, a.summary(&h.claim, families, tried)
@@ -34,16 +40,14 @@ func (a *Allocator) choose(h *holding, families []Family, beside []Allocation) (
 // offered returns those of some families that a candidate has, or the first
 // if it has none.
 func (c candidate) offered(families []Family) []Family {
-	if c.pool == nil || len(families) == 1 {
+	switch {
+	case len(families) == 1 || c.pool == nil || !c.pool.Has(families[1]):
 		return families[:1]
+	case !c.pool.Has(families[0]):
+		return families[1:]
+	default:
+		return families
 	}
-	for i, family := range families {
-		if !c.pool.Has(family) {
-			others := slices.Delete(slices.Clone(families), i, i+1)
-			return c.offered(others)
-		}
-	}
-	return families
 }
 
 // chooseEach finds an address of each of the families, from one pool if one
@@ -75,19 +79,23 @@ func (a *Allocator) pair(h *holding, families []Family, beside []Allocation) []A
 	if len(families) < 2 {
 		return nil
 	}
-	for c := range a.candidates(&h.claim, families[0], beside) {
+	var found []Allocation
+	a.candidates(&h.claim, families[0], beside, func(c candidate) bool {
 		if c.pool == nil || !c.pool.Has(families[0]) || !c.pool.isCandidate(&h.claim, families[1]) {
-			continue
+			return false
 		}
-		second, refusal := a.from(c, h, families[1], beside)
+		first, refusal := a.from(c, h, families[0], beside)
 		if refusal != nil {
-			continue
+			return false
 		}
-		if first, refusal := a.from(c, h, families[0], append(slices.Clip(beside), second)); refusal == nil {
-			return []Allocation{first, second}
+		second, refusal := a.from(c, h, families[1], append(slices.Clip(beside), first))
+		if refusal != nil {
+			return false
 		}
-	}
-	return nil
+		found = []Allocation{first, second}
+		return true
+	})
+	return found
 }
 
 // from takes from a pool the address that is asked for, or that the Service

@@ -285,3 +285,10 @@ func limit(namespace string, n int) func(*Pool) {
 		p.NamespaceLimits = limits
 	}
 }
+
+func addrs(texts ...string) (parsed []netip.Addr) {
+	for _, text := range texts {
+		parsed = append(parsed, addr(text))
+	}
+	return parsed
+}

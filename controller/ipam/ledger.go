@@ -62,16 +62,22 @@ func (t *tenancy) others(h *holding) []*holding {
 	if t == nil || len(t.tenants) == 1 && t.tenants[0] == h {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(t.tenants), func(o *holding) bool { return o == h })
+	i := slices.Index(t.tenants, h)
+	if i < 0 {
+		return t.tenants
+	}
+	return slices.Delete(slices.Clone(t.tenants), i, i+1)
 }
 
 // move makes what a Service holds what it is to hold. What it gives up is
 // still reserved for it.
 func (a *Allocator) move(h *holding, next []Allocation) {
 	var leaving []Allocation
-	for _, x := range slices.Concat(h.held, h.leaving) {
-		if !hasAddress(next, x.Address) {
-			leaving = append(leaving, x)
+	for _, before := range [...][]Allocation{h.held, h.leaving} {
+		for _, x := range before {
+			if !hasAddress(next, x.Address) {
+				leaving = append(leaving, x)
+			}
 		}
 	}
 	for _, x := range next {

@@ -19,7 +19,7 @@ type freed struct {
 // queue holds freed addresses in an order; any can be taken out of it.
 type queue struct {
 	before func(a, b *freed) bool
-	items  []freed // a container/heap
+	items  []*freed // a container/heap
 	places map[netip.Addr]int
 }
 
@@ -37,11 +37,11 @@ func (q *queue) first() *freed {
 	if len(q.items) == 0 {
 		return nil
 	}
-	return &q.items[0]
+	return q.items[0]
 }
 
 func (q *queue) add(f freed) {
-	heap.Push((*freedHeap)(q), f)
+	heap.Push((*freedHeap)(q), &f)
 }
 
 func (q *queue) remove(addr netip.Addr) {
@@ -55,7 +55,7 @@ func (q *queue) remove(addr netip.Addr) {
 func (q *queue) filter(before func(a, b *freed) bool, keep func(*freed) bool) {
 	kept := newQueue(before)
 	for _, f := range q.items {
-		if keep(&f) {
+		if keep(f) {
 			kept.places[f.addr] = len(kept.items)
 			kept.items = append(kept.items, f)
 		}
@@ -79,14 +79,14 @@ func byEnd(a, b *freed) bool { return a.until.Before(b.until) }
 type freedHeap queue
 
 func (h *freedHeap) Len() int           { return len(h.items) }
-func (h *freedHeap) Less(i, j int) bool { return h.before(&h.items[i], &h.items[j]) }
+func (h *freedHeap) Less(i, j int) bool { return h.before(h.items[i], h.items[j]) }
 func (h *freedHeap) Swap(i, j int) {
 	h.items[i], h.items[j] = h.items[j], h.items[i]
 	h.places[h.items[i].addr], h.places[h.items[j].addr] = i, j
 }
 
 func (h *freedHeap) Push(x any) {
-	f := x.(freed)
+	f := x.(*freed)
 	h.places[f.addr] = len(h.items)
 	h.items = append(h.items, f)
 }
@@ -94,6 +94,7 @@ func (h *freedHeap) Push(x any) {
 func (h *freedHeap) Pop() any {
 	last := len(h.items) - 1
 	f := h.items[last]
+	h.items[last] = nil
 	h.items = h.items[:last]
 	delete(h.places, f.addr)
 	return f

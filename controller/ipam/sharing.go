@@ -17,27 +17,30 @@ func (a *Allocator) shared(h *holding, families []Family, beside []Allocation) (
 		if req.asked(family).IsValid() {
 			continue
 		}
-		var open []netip.Addr
-		for _, addr := range a.keyed[req.ShareKey] {
-			if FamilyOf(addr) == family && !slices.Contains(a.tenants[addr].tenants, h) && a.objectionTo(h, addr) == nil {
-				open = append(open, addr)
-			}
-		}
-		if len(open) == 0 {
-			continue
-		}
-		for c := range a.candidates(req, family, beside) {
-			if c.pool == nil {
-				continue
-			}
-			for _, addr := range open {
-				if c.pool.closedTo(req, family, addr) == nil && a.overQuota(h, c.pool, addr, beside) == nil {
-					return Allocation{Address: addr, Pool: c.name, Choice: ChosenBySharing}, true
-				}
-			}
+		if x, ok := a.sharedOf(h, family, beside); ok {
+			return x, true
 		}
 	}
 	return Allocation{}, false
+}
+
+func (a *Allocator) sharedOf(h *holding, family Family, beside []Allocation) (shared Allocation, ok bool) {
+	var open []netip.Addr
+	for _, addr := range a.keyed[h.claim.ShareKey] {
+		if FamilyOf(addr) == family && !slices.Contains(a.tenants[addr].tenants, h) && a.objectionTo(h, addr) == nil {
+			open = append(open, addr)
+		}
+	}
+	ok = len(open) > 0 && a.candidates(&h.claim, family, beside, func(c candidate) bool {
+		i := slices.IndexFunc(open, func(addr netip.Addr) bool {
+			return c.pool != nil && c.pool.closedTo(&h.claim, family, addr) == nil && a.overQuota(h, c.pool, addr, beside) == nil
+		})
+		if i >= 0 {
+			shared = Allocation{Address: open[i], Pool: c.name, Choice: ChosenBySharing}
+		}
+		return i >= 0
+	})
+	return shared, ok
 }
 
 // objectionTo returns why a Service may not have an address beside those that

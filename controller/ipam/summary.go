@@ -48,7 +48,12 @@ func (a *Allocator) untried(req *Request, families []Family) *Refusal {
 			return inNoPool(addr)
 		}
 	}
-	if offering := slices.Collect(a.offering(req)); len(offering) > 0 {
+	var offering []candidate
+	a.offering(req, func(c candidate) bool {
+		offering = append(offering, c)
+		return false
+	})
+	if len(offering) > 0 {
 		return protocolMismatch(req, offering)
 	}
 	return noEligiblePool(req.Service.Namespace)

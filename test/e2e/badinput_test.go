@@ -85,7 +85,15 @@ func TestBadInput(t *testing.T) {
 	c.hasIP("dev", "good", "10.1.0.1")
 	c.apply(loadBalancer("good-too", "x"))
 	c.hasIP("dev", "good-too", "10.1.0.2")
-	c.kubectl("delete", "svc", "-n", "dev", "--all", "--timeout=60s")
+	if err := c.api.DeleteAllOf(t.Context(), &corev1.Service{}, client.InNamespace("dev")); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("nothing is stuck", func() string {
+		if n := len(c.versions()); n > 0 {
+			return fmt.Sprintf("%d Services are left", n)
+		}
+		return ""
+	})
 }
 
 // mangled is an address or a list of them with something wrong in it.

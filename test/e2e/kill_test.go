@@ -55,9 +55,9 @@ func TestControllerKilledAtRandom(t *testing.T) {
 			if err := c.controller.Kill(); err != nil {
 				t.Fatal(err)
 			}
+			t.Logf("%d kills, %d operations; %v", round+1, world.count, witness.summary())
 		}
 	}
-	t.Logf("%d operations; %v", world.count, witness.summary())
 
 	c.startController("--leader-elect=false")
 	world.makeRoom()

@@ -133,6 +133,23 @@ func (c *cluster) everyProbeAnswered(prober *lab.Prober, after time.Time) {
 	}
 	if missing != nil {
 		c.t.Errorf("of %d probes %d were answered; %v", len(seen.Requests()), len(seen.Replies()), seen)
+		floor := make([]int, len(seen)+1)
+		backlog := 0
+		var back []int
+		for _, o := range seen {
+			if o.Kind == lab.Request { backlog++ } else if o.Kind == lab.Reply { backlog-- }
+			back = append(back, backlog)
+		}
+		floor[len(seen)] = backlog
+		for i := len(seen)-1; i >= 0; i-- { floor[i] = min(floor[i+1], back[i]) }
+		for i := 1; i < len(seen); i++ {
+			if floor[i] > floor[i-1] {
+				for j := max(0, i-3); j < min(len(seen), i+4); j++ {
+					c.t.Logf("%d: backlog %d: %v mac %v", j, back[j], seen[j], seen[j].MAC)
+				}
+				c.t.Logf("-- start %v", seen[0].Time)
+			}
+		}
 	}
 	if handovers := seen.Handovers(); len(handovers) > 0 {
 		c.t.Errorf("the owner changed: %v", handovers)

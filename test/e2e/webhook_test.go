@@ -9,6 +9,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -130,10 +131,54 @@ func TestWebhookAbsent(t *testing.T) {
 	if out := c.kubectl("get", "eip", "-o", "name"); !strings.Contains(out, "legacy") || !strings.Contains(out, "overlapping") {
 		t.Errorf("the API server lists %s", out)
 	}
-	// With a controller that serves no webhooks, too.
-	c.startController("--webhook-port=0")
+	// A controller that has no right to anything that webhooks need works.
+	c.revokeWebhookRights()
+	c.startController()
 	c.hasIP("dev", "web", "10.61.0.1")
 	c.kubectl("delete", "eip", "legacy", "--timeout=30s")
+	if !c.controller.Running() {
+		t.Error("the controller ended")
+	}
+	if err := c.controller.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// And so does one that serves none.
+	c.startController("--webhook-port=0")
+	c.apply(eip("more", "10.62.0.1"))
+	c.apply(loadBalancer("more", "web", fromPool("more")))
+	c.hasIP("dev", "more", "10.62.0.1")
+}
+
+// revokeWebhookRights takes from the controller all rights that only webhooks
+// need, and that to any Secret.
+func (c *cluster) revokeWebhookRights() {
+	c.t.Helper()
+	needed := func(rules []rbacv1.PolicyRule) []rbacv1.PolicyRule {
+		return slices.DeleteFunc(rules, func(rule rbacv1.PolicyRule) bool {
+			return slices.ContainsFunc(rule.Resources, func(resource string) bool {
+				return slices.Contains([]string{"nodes", "secrets", "customresourcedefinitions", "validatingwebhookconfigurations"}, resource)
+			})
+		})
+	}
+	var cluster rbacv1.ClusterRole
+	var role rbacv1.Role
+	for _, read := range []struct {
+		key  client.ObjectKey
+		into client.Object
+	}{
+		{client.ObjectKey{Name: "fairway-controller"}, &cluster},
+		{client.ObjectKey{Namespace: "fairway-system", Name: "fairway-controller"}, &role},
+	} {
+		if err := c.api.Get(c.t.Context(), read.key, read.into); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	cluster.Rules, role.Rules = needed(cluster.Rules), needed(role.Rules)
+	for _, object := range []client.Object{&cluster, &role} {
+		if err := c.api.Update(c.t.Context(), object); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // webhookTrusted waits until the webhook answers.
