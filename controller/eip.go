@@ -132,10 +132,6 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 			r.waiting.poolChanged(pool.Name, func(wish *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, wish) })
 		}
 	}
-	if usage.Quarantined < r.resting[pool.Name] {
-		r.waiting.roomMade(pool.Name, "")
-	}
-	r.resting[pool.Name] = usage.Quarantined
 	r.callNext(pool.Name)
 }
 
@@ -158,7 +154,7 @@ func (r *reconciler) dropPool(req request) {
 	r.events.forget(req)
 	delete(r.written, req)
 	delete(r.statuses, req.Name)
-	delete(r.resting, req.Name)
+	delete(r.rested, req.Name)
 }
 
 // lookAtEips has Eips looked at because what they overlap with has changed.

@@ -30,6 +30,12 @@ func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2
 		return reconcile.Result{RequeueAfter: rest}, nil
 	}
 	resting := r.ipam.Quarantined(eip.Name)
+	next := firstOfAll(resting)
+	if due := r.rested[eip.Name]; !due.IsZero() && !now.Before(due) {
+		r.waiting.roomMade(eip.Name, "")
+		r.callNext(eip.Name)
+	}
+	r.rested[eip.Name] = next
 	status := r.statusOf(eip, resting, invalid)
 	if !equality.Semantic.DeepEqual(status, eip.Status) {
 		original := eip.DeepCopy()
@@ -39,7 +45,10 @@ func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2
 		}
 		r.statuses[eip.Name] = now
 	}
-	return reconcile.Result{RequeueAfter: untilFirst(resting, now)}, nil
+	if next.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: max(next.Sub(now), time.Millisecond)}, nil
 }
 
 // statusOf sums up a pool. One that is not in service has no numbers.
@@ -110,13 +119,11 @@ func quarantinedText(resting map[netip.Addr]time.Time) map[string]metav1.Time {
 	return texts
 }
 
-// untilFirst is how long it takes until the first address has rested, 0 if
-// none rests.
-func untilFirst(resting map[netip.Addr]time.Time, now time.Time) time.Duration {
-	var first time.Duration
+// firstOfAll is when the next address has rested, zero if none rests.
+func firstOfAll(resting map[netip.Addr]time.Time) (first time.Time) {
 	for _, until := range resting {
-		if rest := max(until.Sub(now), time.Millisecond); first == 0 || rest < first {
-			first = rest
+		if first.IsZero() || until.Before(first) {
+			first = until
 		}
 	}
 	return first

@@ -48,7 +48,7 @@ type reconciler struct {
 	disputes   disputes
 	terms      map[ipam.ServiceKey]uint64 // see termsOf
 	statuses   map[string]time.Time       // when an Eip's status was last written
-	resting    map[string]int             // how many addresses of an Eip were in quarantine when it was last looked at
+	rested     map[string]time.Time       // when the next address of an Eip has rested
 }
 
 func newReconciler(mgr manager.Manager, o Options) *reconciler {
@@ -66,7 +66,7 @@ func newReconciler(mgr manager.Manager, o Options) *reconciler {
 		disputes: newDisputes(),
 		terms:    map[ipam.ServiceKey]uint64{},
 		statuses: map[string]time.Time{},
-		resting:  map[string]int{},
+		rested:   map[string]time.Time{},
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -122,7 +121,6 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	r.followSharing(wish, outcome.Held)
 	if why := cmp.Or(outcome.Refusal, outcome.Lacks); why != nil {
 		r.waiting.add(svc.CreationTimestamp.Time, wish, why, len(outcome.Held) > 0)
-		r.retryAt(why.RetryAt, key)
 	} else {
 		r.waiting.remove(key)
 	}
@@ -375,13 +373,6 @@ func (r *reconciler) callNext(pool string) {
 	}
 	if key, ok := r.waiting.call(pool, usage); ok {
 		r.queue.Add(requestForService(key))
-	}
-}
-
-// retryAt has a Service looked at when time alone may have helped it.
-func (r *reconciler) retryAt(at time.Time, key ipam.ServiceKey) {
-	if !at.IsZero() {
-		r.queue.AddAfter(requestForService(key), at.Sub(r.now()))
 	}
 }
 
