@@ -7,15 +7,11 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
@@ -133,118 +129,6 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	return outcome, nil
 }
 
-// followSharing looks again at those who wait for an address of this Service,
-// if what it shares, and on which terms, is not what it was.
-func (r *reconciler) followSharing(wish ipam.Request, held []ipam.Allocation) {
-	terms := termsOf(wish, held)
-	if r.terms[wish.Service] == terms {
-		return
-	}
-	r.terms[wish.Service] = terms
-	for _, allocation := range held {
-		r.retry(r.waiting.forAddress(allocation.Address))
-	}
-	if wish.ShareKey != "" && len(held) > 0 {
-		r.retry(r.waiting.forKey(wish.ShareKey))
-	}
-}
-
-// record writes an outcome into the Service: the mark, the ingress, the
-// condition. A Service gets its mark first, so that it is found when this
-// process dies between the two. One that moves gets its ingress first: a label
-// that names the old pool beside the new address tells how far the move got,
-// the other way round it would say that the old address had come from the new
-// pool.
-func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
-	_, leaving := r.ipam.Lookup(keyOf(svc))
-	if len(leaving) > 0 {
-		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
-			return nil, err
-		}
-		return gained, r.recordMark(ctx, req, svc, outcome.Held)
-	}
-	if err = r.recordMark(ctx, req, svc, outcome.Held); err != nil {
-		return nil, err
-	}
-	return r.recordStatus(ctx, req, svc, outcome, nil)
-}
-
-// recordMark marks a Service that holds something. One that does not, because
-// its pool was deleted by force, keeps no mark.
-func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, held []ipam.Allocation) error {
-	if len(held) == 0 {
-		original := svc.DeepCopy()
-		if !unmark(svc) {
-			return nil
-		}
-		return r.patch(ctx, req, r.patchObject, svc, original)
-	}
-	if controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) && (held[0].Pool == "" || svc.Labels[v1alpha2.LabelPool] == held[0].Pool) {
-		return nil
-	}
-	if err := r.applyMark(ctx, req, svc, held[0].Pool); err != nil {
-		return err
-	}
-	if _, slow := r.disputes.wroteMark(req, held[0].Pool, r.now()); slow {
-		r.reportDispute(ctx, svc)
-	}
-	return nil
-}
-
-// recordStatus writes ingress and condition, and returns the addresses that
-// the Service shows now and did not before.
-func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome, leaving []ipam.Allocation) (gained []ipam.Allocation, err error) {
-	before := svc.Status.LoadBalancer.Ingress
-	ingress := before
-	if len(outcome.Held) > 0 || len(leaving) > 0 {
-		ingress = ingressWith(before, outcome.Held, leaving)
-	}
-	condition := conditionOf(svc, outcome)
-	if equality.Semantic.DeepEqual(ingress, before) && sameCondition(svc, condition) {
-		return nil, nil
-	}
-	for _, allocation := range outcome.Held {
-		if !slices.ContainsFunc(before, isEntryOf(allocation)) {
-			gained = append(gained, allocation)
-		}
-	}
-	switch {
-	case len(outcome.Held) == 0 && len(leaving) > 0:
-		// An apply does not take away what another manager has set too.
-		original := svc.DeepCopy()
-		svc.Status.LoadBalancer.Ingress = ingress
-		meta.SetStatusCondition(&svc.Status.Conditions, condition)
-		return nil, r.patch(ctx, req, r.patchStatus, svc, original)
-	case len(outcome.Held) == 0:
-		ingress = nil // of others
-	}
-	if err := r.applyStatus(ctx, req, svc, ingress, condition); err != nil {
-		return nil, err
-	}
-	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+condition.Message, r.now())
-	if slow {
-		r.reportDispute(ctx, svc)
-	}
-	if again {
-		return nil, nil // it came back, it is not new
-	}
-	if len(before) == 0 && len(gained) > 0 {
-		r.metrics.latency.Observe(r.now().Sub(svc.CreationTimestamp.Time).Seconds())
-	}
-	return gained, nil
-}
-
-// reportDispute names the one who undoes what we write. The cache does not
-// know, because managed fields are not kept there.
-func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service) {
-	live := &corev1.Service{}
-	if err := r.live.Get(ctx, client.ObjectKeyFromObject(svc), live); err != nil {
-		log.FromContext(ctx).Info("Somebody undoes what is written into the Service, and it cannot be read who", "error", err.Error())
-		return
-	}
-	r.events.disputed(svc, otherManager(live))
-}
-
 // release takes back what a Service has. The addresses are free for others
 // when the Service does not show them any more. A Service that is not marked
 // and holds nothing is not touched.
@@ -266,25 +150,6 @@ func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Servi
 	}
 	r.forget(req)
 	return nil
-}
-
-// recordWithdrawal removes addresses, our condition and our mark from a
-// Service.
-func (r *reconciler) recordWithdrawal(ctx context.Context, req request, svc *corev1.Service, gone []ipam.Allocation) (changed bool, err error) {
-	original := svc.DeepCopy()
-	svc.Status.LoadBalancer.Ingress = ingressWithout(svc.Status.LoadBalancer.Ingress, gone)
-	meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionAllocated)
-	if !equality.Semantic.DeepEqual(svc.Status, original.Status) {
-		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
-			return false, err
-		}
-		changed = true
-	}
-	original = svc.DeepCopy()
-	if unmark(svc) {
-		return true, r.patch(ctx, req, r.patchObject, svc, original)
-	}
-	return changed, nil
 }
 
 func (r *reconciler) reportReleased(ctx context.Context, svc *corev1.Service, gone []ipam.Allocation, why string) {
@@ -321,59 +186,6 @@ func (r *reconciler) forget(req request) {
 	r.disputes.forget(req)
 	r.events.forget(req)
 	r.freed(key.Namespace, r.ipam.Release(key))
-}
-
-// freed follows up on addresses that a Service of a namespace has no more.
-func (r *reconciler) freed(namespace string, gone []ipam.Allocation) {
-	r.touch(gone...)
-	for _, allocation := range gone {
-		addr := allocation.Address
-		r.retry(r.ipam.Tenants(addr)) // of several, another is the first now
-		r.retry(r.waiting.forAddress(addr))
-		for _, pool := range r.poolsOf(allocation) {
-			r.waiting.roomMade(pool, namespace)
-			r.callNext(pool)
-		}
-	}
-}
-
-// touch has the pools of allocations looked at, because their use changed.
-// An Eip whose status was written just now is looked at when it may be
-// written again: reading it costs as much as it has addresses in use.
-func (r *reconciler) touch(allocations ...ipam.Allocation) {
-	for _, allocation := range allocations {
-		for _, pool := range r.poolsOf(allocation) {
-			r.queue.AddAfter(requestForEip(pool), r.statuses[pool].Add(statusInterval).Sub(r.now()))
-		}
-	}
-}
-
-// poolsOf returns the pool that an address is from, and the one that contains
-// it, should that be another.
-func (r *reconciler) poolsOf(allocation ipam.Allocation) (pools []string) {
-	if allocation.Pool != "" {
-		pools = append(pools, allocation.Pool)
-	}
-	if pool, ok := r.ipam.PoolContaining(allocation.Address); ok && pool != allocation.Pool {
-		pools = append(pools, pool)
-	}
-	return pools
-}
-
-func (r *reconciler) hasPool(name string) bool {
-	_, ok := r.ipam.Usage(name)
-	return ok
-}
-
-// callNext has the next Service looked at that waits for room in a pool.
-func (r *reconciler) callNext(pool string) {
-	usage, ok := r.ipam.Usage(pool)
-	if !ok {
-		return
-	}
-	if key, ok := r.waiting.call(pool, usage); ok {
-		r.queue.Add(requestForService(key))
-	}
 }
 
 // namespaceLabels returns nil for a namespace that is not known yet; its

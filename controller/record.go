@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller/ipam"
+)
+
+// record writes an outcome into the Service: the mark, the ingress, the
+// condition. A Service gets its mark first, so that it is found when this
+// process dies between the two. One that moves gets its ingress first: a label
+// that names the old pool beside the new address tells how far the move got,
+// the other way round it would say that the old address had come from the new
+// pool.
+func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
+	_, leaving := r.ipam.Lookup(keyOf(svc))
+	if len(leaving) > 0 {
+		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
+			return nil, err
+		}
+		return gained, r.recordMark(ctx, req, svc, outcome.Held)
+	}
+	if err = r.recordMark(ctx, req, svc, outcome.Held); err != nil {
+		return nil, err
+	}
+	return r.recordStatus(ctx, req, svc, outcome, nil)
+}
+
+// recordMark marks a Service that holds something. One that does not, because
+// its pool was deleted by force, keeps no mark.
+func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, held []ipam.Allocation) error {
+	if len(held) == 0 {
+		original := svc.DeepCopy()
+		if !unmark(svc) {
+			return nil
+		}
+		return r.patch(ctx, req, r.patchObject, svc, original)
+	}
+	if controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) && (held[0].Pool == "" || svc.Labels[v1alpha2.LabelPool] == held[0].Pool) {
+		return nil
+	}
+	if err := r.applyMark(ctx, req, svc, held[0].Pool); err != nil {
+		return err
+	}
+	if _, slow := r.disputes.wroteMark(req, held[0].Pool, r.now()); slow {
+		r.reportDispute(ctx, svc)
+	}
+	return nil
+}
+
+// recordStatus writes ingress and condition, and returns the addresses that
+// the Service shows now and did not before.
+func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome, leaving []ipam.Allocation) (gained []ipam.Allocation, err error) {
+	before := svc.Status.LoadBalancer.Ingress
+	ingress := before
+	if len(outcome.Held) > 0 || len(leaving) > 0 {
+		ingress = ingressWith(before, outcome.Held, leaving)
+	}
+	condition := conditionOf(svc, outcome)
+	if equality.Semantic.DeepEqual(ingress, before) && sameCondition(svc, condition) {
+		return nil, nil
+	}
+	for _, allocation := range outcome.Held {
+		if !slices.ContainsFunc(before, isEntryOf(allocation)) {
+			gained = append(gained, allocation)
+		}
+	}
+	switch {
+	case len(outcome.Held) == 0 && len(leaving) > 0:
+		// An apply does not take away what another manager has set too.
+		original := svc.DeepCopy()
+		svc.Status.LoadBalancer.Ingress = ingress
+		meta.SetStatusCondition(&svc.Status.Conditions, condition)
+		return nil, r.patch(ctx, req, r.patchStatus, svc, original)
+	case len(outcome.Held) == 0:
+		ingress = nil // of others
+	}
+	if err := r.applyStatus(ctx, req, svc, ingress, condition); err != nil {
+		return nil, err
+	}
+	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+condition.Message, r.now())
+	if slow {
+		r.reportDispute(ctx, svc)
+	}
+	if again {
+		return nil, nil // it came back, it is not new
+	}
+	if len(before) == 0 && len(gained) > 0 {
+		r.metrics.latency.Observe(r.now().Sub(svc.CreationTimestamp.Time).Seconds())
+	}
+	return gained, nil
+}
+
+// reportDispute names the one who undoes what we write. The cache does not
+// know, because managed fields are not kept there.
+func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service) {
+	live := &corev1.Service{}
+	if err := r.live.Get(ctx, client.ObjectKeyFromObject(svc), live); err != nil {
+		log.FromContext(ctx).Info("Somebody undoes what is written into the Service, and it cannot be read who", "error", err.Error())
+		return
+	}
+	r.events.disputed(svc, otherManager(live))
+}
+
+// recordWithdrawal removes addresses, our condition and our mark from a
+// Service.
+func (r *reconciler) recordWithdrawal(ctx context.Context, req request, svc *corev1.Service, gone []ipam.Allocation) (changed bool, err error) {
+	original := svc.DeepCopy()
+	svc.Status.LoadBalancer.Ingress = ingressWithout(svc.Status.LoadBalancer.Ingress, gone)
+	meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionAllocated)
+	if !equality.Semantic.DeepEqual(svc.Status, original.Status) {
+		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	original = svc.DeepCopy()
+	if unmark(svc) {
+		return true, r.patch(ctx, req, r.patchObject, svc, original)
+	}
+	return changed, nil
+}
