@@ -9,8 +9,10 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
@@ -19,9 +21,13 @@ import (
 // could not do.
 const retryInterval = 5 * time.Second
 
-// caches reads the cluster from the manager's cache. It never waits for it.
+// caches reads the cluster from caches. It never waits for them.
 type caches struct {
-	cache cache.Cache
+	// shared is the manager's, with what the controller needs, too.
+	shared cache.Cache
+	// nodes is one for Nodes only: the controller waits for all that the
+	// manager's cache watches, and Nodes are none of its business.
+	nodes cache.Cache
 	log   logr.Logger
 
 	mu        sync.Mutex
@@ -33,10 +39,21 @@ type informers struct {
 	eips, services, nodes cache.Informer
 }
 
-// Start has the manager's cache watch what admission needs, also while another
-// controller holds the Lease. It runs when the cache does: an informer that
-// was there before would keep the manager from starting, should it have no
-// rights. It is a manager.Runnable.
+func newCaches(mgr manager.Manager, scheme *runtime.Scheme, log logr.Logger) (*caches, error) {
+	nodes, err := cache.New(mgr.GetConfig(), cache.Options{
+		HTTPClient: mgr.GetHTTPClient(),
+		Scheme:     scheme,
+		Mapper:     mgr.GetRESTMapper(),
+		ByObject:   map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: trimNode}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making a cache of Nodes: %w", err)
+	}
+	return &caches{shared: mgr.GetCache(), nodes: nodes, log: log}, nil
+}
+
+// Start has the caches watch what admission needs, also while another
+// controller holds the Lease. It is a manager.Runnable.
 func (c *caches) Start(ctx context.Context) error {
 	for {
 		started, err := c.start(ctx)
@@ -44,7 +61,7 @@ func (c *caches) Start(ctx context.Context) error {
 			c.mu.Lock()
 			c.informers = started
 			c.mu.Unlock()
-			return nil
+			break
 		}
 		c.log.Error(err, "Admission cannot judge objects by others, trying again")
 		select {
@@ -53,6 +70,10 @@ func (c *caches) Start(ctx context.Context) error {
 			return nil
 		}
 	}
+	if err := c.nodes.Start(ctx); err != nil {
+		c.log.Error(err, "Admission cannot judge Eips by Nodes")
+	}
+	return nil
 }
 
 // NeedLeaderElection says that every controller answers the API server.
@@ -60,14 +81,15 @@ func (c *caches) NeedLeaderElection() bool { return false }
 
 func (c *caches) start(ctx context.Context) (started informers, err error) {
 	for _, i := range []struct {
+		cache  cache.Cache
 		object client.Object
 		into   *cache.Informer
 	}{
-		{&v1alpha2.Eip{}, &started.eips},
-		{&corev1.Service{}, &started.services},
-		{&corev1.Node{}, &started.nodes},
+		{c.shared, &v1alpha2.Eip{}, &started.eips},
+		{c.shared, &corev1.Service{}, &started.services},
+		{c.nodes, &corev1.Node{}, &started.nodes},
 	} {
-		if *i.into, err = c.cache.GetInformer(ctx, i.object, cache.BlockUntilSynced(false)); err != nil {
+		if *i.into, err = i.cache.GetInformer(ctx, i.object, cache.BlockUntilSynced(false)); err != nil {
 			return informers{}, fmt.Errorf("watching %T: %w", i.object, err)
 		}
 	}
@@ -84,11 +106,11 @@ func (c *caches) cluster(ctx context.Context) (*Cluster, error) {
 	}
 	// Nobody changes what the decisions are made from.
 	var eips v1alpha2.EipList
-	if err := c.cache.List(ctx, &eips, client.UnsafeDisableDeepCopy); err != nil {
+	if err := c.shared.List(ctx, &eips, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing Eips: %w", err)
 	}
 	var services corev1.ServiceList
-	if err := c.cache.List(ctx, &services, client.UnsafeDisableDeepCopy, client.HasLabels{v1alpha2.LabelPool}); err != nil {
+	if err := c.shared.List(ctx, &services, client.UnsafeDisableDeepCopy, client.HasLabels{v1alpha2.LabelPool}); err != nil {
 		return nil, fmt.Errorf("listing Services: %w", err)
 	}
 	cluster := &Cluster{Eips: eips.Items, Services: services.Items}
@@ -96,7 +118,7 @@ func (c *caches) cluster(ctx context.Context) (*Cluster, error) {
 		return cluster, nil
 	}
 	var nodes corev1.NodeList
-	if err := c.cache.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+	if err := c.nodes.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing Nodes: %w", err)
 	}
 	for i := range nodes.Items {
@@ -109,8 +131,8 @@ func (c *caches) cluster(ctx context.Context) (*Cluster, error) {
 	return cluster, nil
 }
 
-// TrimNode leaves of a Node what admission reads. It is a cache's transform.
-func TrimNode(object any) (any, error) {
+// trimNode leaves of a Node what admission reads.
+func trimNode(object any) (any, error) {
 	node, ok := object.(*corev1.Node)
 	if !ok {
 		return object, nil

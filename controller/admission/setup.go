@@ -57,7 +57,10 @@ func Setup(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	reader := &caches{cache: mgr.GetCache(), log: log}
+	reader, err := newCaches(mgr, scheme, log)
+	if err != nil {
+		return err
+	}
 	h := &handlers{decoder: admission.NewDecoder(scheme), byDefault: o.DefaultLoadBalancer, cluster: reader.cluster, log: log}
 	s := &server{Server: webhook.NewServer(webhook.Options{}), port: o.Port, source: source, log: log}
 	s.Register(eipPath, &admission.Webhook{Handler: admission.HandlerFunc(h.eip)})

@@ -40,7 +40,7 @@ type Outcome struct {
 	// kept.
 	Refusal *Refusal
 	// Lacks is why a Service that prefers dual stack has an address of one
-	// family only, nil if there is nothing to say.
+	// family only, nil if there is nothing to say or there is a Refusal.
 	Lacks *Refusal
 	// Implicit are the Services that an address is shared with although no
 	// key says so, because all ask for it.
@@ -70,8 +70,11 @@ func (a *Allocator) Assign(req Request) Outcome {
 	}
 	out.Held, out.Refusal, out.Lacks = h.held, refusal, lacks
 	for _, x := range h.held {
-		if out.Refusal == nil {
-			out.Refusal = a.keptAgainst(h, x)
+		if against := a.keptAgainst(h, x); against != nil && out.Refusal == nil {
+			out.Refusal, out.Lacks = against, nil
+			if lacks != nil {
+				against.alsoWaitFor(lacks)
+			}
 		}
 		out.Implicit = append(out.Implicit, a.sharedByAsking(h, x.Address)...)
 	}

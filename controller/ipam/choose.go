@@ -50,54 +50,6 @@ func (c candidate) offered(families []Family) []Family {
 	}
 }
 
-// chooseEach finds an address of each of the families, from one pool if one
-// has both. The refusals are those of the families, nil where one was found.
-func (a *Allocator) chooseEach(h *holding, families []Family, beside []Allocation) (chosen []Allocation, refusals []*Refusal) {
-	for _, family := range families { // what can be shared comes first, as the other follows it
-		if x, ok := a.shared(h, []Family{family}, slices.Concat(beside, chosen)); ok {
-			chosen = append(chosen, x)
-		}
-	}
-	if len(chosen) == 0 {
-		chosen = a.pair(h, families, beside)
-	}
-	for _, family := range families {
-		var refusal *Refusal
-		if !hasFamily(chosen, family) {
-			var x Allocation
-			if x, refusal = a.choose(h, []Family{family}, slices.Concat(beside, chosen)); refusal == nil {
-				chosen = append(chosen, x)
-			}
-		}
-		refusals = append(refusals, refusal)
-	}
-	return chosen, refusals
-}
-
-// pair finds addresses of two families in one pool, nil if there are none.
-func (a *Allocator) pair(h *holding, families []Family, beside []Allocation) []Allocation {
-	if len(families) < 2 {
-		return nil
-	}
-	var found []Allocation
-	a.candidates(&h.claim, families[0], beside, func(c candidate) bool {
-		if c.pool == nil || !c.pool.Has(families[0]) || !c.pool.isCandidate(&h.claim, families[1]) {
-			return false
-		}
-		first, refusal := a.from(c, h, families[0], beside)
-		if refusal != nil {
-			return false
-		}
-		second, refusal := a.from(c, h, families[1], append(slices.Clip(beside), first))
-		if refusal != nil {
-			return false
-		}
-		found = []Allocation{first, second}
-		return true
-	})
-	return found
-}
-
 // from takes from a pool the address that is asked for, or that the Service
 // has already, or else the next one.
 func (a *Allocator) from(c candidate, h *holding, family Family, beside []Allocation) (Allocation, *Refusal) {

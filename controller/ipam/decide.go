@@ -20,7 +20,7 @@ func (a *Allocator) decide(h *holding) (next []Allocation, refusal, lacks *Refus
 	next, refused := a.each(h, wanted)
 	for _, r := range refused {
 		switch {
-		case req.DualStack == PreferDualStack && len(next) > 0 && !hasFamily(next, r.family):
+		case req.DualStack == PreferDualStack && len(refused) < len(wanted) && !hasFamily(next, r.family):
 			lacks = cmp.Or(lacks, lacking(r))
 		case refusal == nil:
 			refusal = dualRefusal(req, r, refused)
@@ -99,11 +99,8 @@ func (a *Allocator) each(h *holding, families []Family) (next []Allocation, refu
 // having returns the address of a family that the Service holds, or has given
 // up and not settled, if it is what the request wants.
 func (a *Allocator) having(h *holding, family Family) (Allocation, bool) {
-	if x, ok := h.of(family); ok {
-		x.Pool = a.origin(x.Address, x.Pool, h.claim.Pools) // the owner may ask for another pool than before, or none
-		if h.claim.satisfiedBy(x) && !a.rehoming(x) {
-			return x, true
-		}
+	if x, ok := h.of(family); ok && h.claim.satisfiedBy(x) && !a.rehoming(x) {
+		return x, true
 	}
 	for _, x := range h.leaving { // a change of mind
 		if FamilyOf(x.Address) == family && h.claim.satisfiedBy(x) && !a.rehoming(x) && a.mayReturn(h, x.Address) {
@@ -160,7 +157,7 @@ func dualRefusal(req *Request, r missing, all []missing) *Refusal {
 		whole = requiringDualStack(r)
 	}
 	for _, other := range all {
-		whole.Pools = union(whole.Pools, other.Pools)
+		whole.alsoWaitFor(other.Refusal)
 	}
 	return whole
 }

@@ -53,8 +53,9 @@ type Refusal struct {
 	// Pools are those that could serve the request had they room, or an
 	// address less in use.
 	Pools []string
-	// Address is the one asked for that is in the way, if any.
-	Address netip.Addr
+	// Address is the one asked for that another Service has, if any, and
+	// OtherAddress that of the other family.
+	Address, OtherAddress netip.Addr
 	// RetryAt is when a quarantine ends that may help, zero if none does.
 	RetryAt time.Time
 }
@@ -62,6 +63,20 @@ type Refusal struct {
 // Error returns the message.
 func (r *Refusal) Error() string {
 	return r.Message
+}
+
+// alsoWaitFor adds what helps another refusal of the same request.
+func (r *Refusal) alsoWaitFor(other *Refusal) {
+	r.Pools = union(r.Pools, other.Pools)
+	if r.RetryAt.IsZero() || !other.RetryAt.IsZero() && other.RetryAt.Before(r.RetryAt) {
+		r.RetryAt = other.RetryAt
+	}
+	switch {
+	case !r.Address.IsValid():
+		r.Address = other.Address
+	case other.Address.IsValid() && r.Address != other.Address:
+		r.OtherAddress = other.Address
+	}
 }
 
 // maxMessage bounds a message, in bytes: an event has 1 KiB, and says more

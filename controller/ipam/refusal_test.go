@@ -91,11 +91,11 @@ func TestRefusalTextsAreBounded(t *testing.T) {
 		l.SetPool(poolOf(names[i], "10.0.0.0/24", boundTo("ns"), disabled))
 	}
 	l.SetPool(poolOf(long, "2001:db8:1111:2222:3333:4444:5555:1-2001:db8:1111:2222:3333:4444:5555:2", sharingAmong("*")))
-	l.Assign(Request{Service: ServiceKey{long, long}, Pools: []string{long}, ShareKey: "k", Ports: []Port{{hostile, 1}}, Families: []Family{IPv6}})
+	l.Assign(Request{Service: ServiceKey{long, long}, Pools: []string{long}, ShareKey: "k", Ports: []Port{{"SCTP", 1}}, Families: []Family{IPv6}})
 	six := addrs("2001:db8:1111:2222:3333:4444:5555:1")
 	for _, r := range []Request{
 		req("ns/s"), req("ns/s", named(names...)), req("ns/s", named(hostile)), req("ns/s", named(hostile, hostile+"2", long+"2")), req("ns/s", over(hostile)),
-		{Service: ServiceKey{long, "b"}, Addresses: six, ShareKey: "k", Ports: []Port{{hostile, 1}}},
+		{Service: ServiceKey{long, "b"}, Addresses: six, ShareKey: "k", Ports: []Port{{"SCTP", 1}}},
 		{Service: ServiceKey{long, "b"}, Addresses: six, DualStack: RequireDualStack},
 		{Service: ServiceKey{hostile, hostile}},
 	} {

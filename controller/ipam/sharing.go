@@ -9,38 +9,36 @@ import (
 // key hold in one of the pools that may serve the request, and that this one
 // may have as well.
 func (a *Allocator) shared(h *holding, families []Family, beside []Allocation) (Allocation, bool) {
-	req := &h.claim
-	if req.ShareKey == "" || len(a.keyed[req.ShareKey]) == 0 {
+	if h.claim.ShareKey == "" {
 		return Allocation{}, false
 	}
+	var found Allocation
 	for _, family := range families {
-		if req.asked(family).IsValid() {
-			continue
-		}
-		if x, ok := a.sharedOf(h, family, beside); ok {
-			return x, true
+		if a.sharable(h, family, beside, func(x Allocation) bool { found = x; return true }) {
+			return found, true
 		}
 	}
 	return Allocation{}, false
 }
 
-func (a *Allocator) sharedOf(h *holding, family Family, beside []Allocation) (shared Allocation, ok bool) {
+// sharable calls try with the addresses of a family that can be shared like
+// this, those of the first pool first, until it is done.
+func (a *Allocator) sharable(h *holding, family Family, beside []Allocation, try func(Allocation) (done bool)) bool {
+	if h.claim.ShareKey == "" || h.claim.asked(family).IsValid() {
+		return false
+	}
 	var open []netip.Addr
 	for _, addr := range a.keyed[h.claim.ShareKey] {
 		if FamilyOf(addr) == family && !slices.Contains(a.tenants[addr].tenants, h) && a.objectionTo(h, addr) == nil {
 			open = append(open, addr)
 		}
 	}
-	ok = len(open) > 0 && a.candidates(&h.claim, family, beside, func(c candidate) bool {
-		i := slices.IndexFunc(open, func(addr netip.Addr) bool {
-			return c.pool != nil && c.pool.closedTo(&h.claim, family, addr) == nil && a.overQuota(h, c.pool, addr, beside) == nil
+	return len(open) > 0 && a.candidates(&h.claim, family, beside, func(c candidate) bool {
+		return c.pool != nil && slices.ContainsFunc(open, func(addr netip.Addr) bool {
+			return c.pool.closedTo(&h.claim, family, addr) == nil && a.overQuota(h, c.pool, addr, beside) == nil &&
+				try(Allocation{Address: addr, Pool: c.name, Choice: ChosenBySharing})
 		})
-		if i >= 0 {
-			shared = Allocation{Address: open[i], Pool: c.name, Choice: ChosenBySharing}
-		}
-		return i >= 0
 	})
-	return shared, ok
 }
 
 // objectionTo returns why a Service may not have an address beside those that
@@ -110,16 +108,20 @@ func (a *Allocator) sharedByAsking(h *holding, addr netip.Addr) (implicit []Serv
 func (a *Allocator) renew(h *holding, req Request) (recheck []ServiceKey) {
 	before := h.claim
 	h.claim = req
-	if len(h.held) == 0 && len(h.leaving) == 0 {
-		return nil
-	}
-	if before.ShareKey == req.ShareKey && before.Local == req.Local && before.Selector == req.Selector &&
-		slices.Equal(before.Ports, req.Ports) && slices.Equal(before.Addresses, req.Addresses) {
-		return nil
-	}
+	asBefore := before.ShareKey == req.ShareKey && before.Local == req.Local && before.Selector == req.Selector &&
+		slices.Equal(before.Ports, req.Ports) && slices.Equal(before.Addresses, req.Addresses)
 	for _, x := range h.held {
-		a.recount(x.Address)
-		recheck = a.alsoHolding(h, x.Address, recheck)
+		if renamed := a.rename(h, x.Address); renamed || !asBefore {
+			a.recount(x.Address)
+		}
+		if !asBefore {
+			recheck = a.alsoHolding(h, x.Address, recheck)
+		}
+	}
+	for _, x := range h.leaving {
+		if a.rename(h, x.Address) {
+			a.recount(x.Address)
+		}
 	}
 	return recheck
 }

@@ -33,10 +33,7 @@ func (a *Allocator) summary(req *Request, families []Family, tried []attempt) *R
 		whole.Message = noneAvailable(req, tried)
 	}
 	for _, t := range tried {
-		whole.Pools = union(whole.Pools, t.Pools)
-		if !t.RetryAt.IsZero() && (whole.RetryAt.IsZero() || t.RetryAt.Before(whole.RetryAt)) {
-			whole.RetryAt = t.RetryAt
-		}
+		whole.alsoWaitFor(t.Refusal)
 	}
 	return &whole
 }

@@ -114,7 +114,7 @@ func otherNamespace(addr netip.Addr, holder ServiceKey, p *pool) *Refusal {
 }
 
 func portTaken(addr netip.Addr, port Port, holder ServiceKey) *Refusal {
-	return refuse(SharingRefused, "port %d/%s of address %s belongs to Service %s: use another port, or ask for another address", port.Number, clip(port.Protocol, maxName), addr, holder)
+	return refuse(SharingRefused, "port %d/%s of address %s belongs to Service %s: use another port, or ask for another address", port.Number, port.Protocol, addr, holder)
 }
 
 func otherSelector(addr netip.Addr, holder ServiceKey) *Refusal {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fairway-lb/fairway/test/lab"
 )
@@ -12,7 +11,12 @@ import (
 // TestSharing: several Services on one address, several addresses on one
 // Service, and an Eip of which the nodes can announce a part.
 func TestSharing(t *testing.T) {
-	c := newFairway(t, 3)
+	c := newCluster(t, 3)
+	c.startController()
+	for _, node := range c.Nodes() {
+		// This is not about failures: on a busy machine, none is to be suspected.
+		c.startSpeaker(node.Name(), "--probe-interval=1s")
+	}
 	c.kubectl("create", "namespace", "dev")
 	c.pods("dev", "nginx", "n1", "n2", "n3")
 	all := []string{"nginx-n1", "nginx-n2", "nginx-n3"}
@@ -40,10 +44,7 @@ func TestSharing(t *testing.T) {
 		c.reaches("http://192.168.93.231:81/", all...)
 	})
 	c.run("the others do not notice that one goes", func(t *testing.T) {
-		prober, err := c.Probe(netip.MustParseAddr("192.168.93.231"), probeInterval)
-		if err != nil {
-			t.Fatalf("watching the wire: %v", err)
-		}
+		probes := c.probe("192.168.93.231")
 		deleted := make(chan error, 1)
 		go func() {
 			_, err := c.Kubectl(t.Context(), "", "delete", "svc", "-n", "dev", "first", "idle", "--timeout=60s")
@@ -67,7 +68,7 @@ func TestSharing(t *testing.T) {
 				rest--
 			}
 		}
-		c.everyProbeAnswered(prober, time.Now())
+		probes.allAnswered()
 		c.hasIP("dev", "second", "192.168.93.231")
 		c.kubectl("delete", "svc", "-n", "dev", "second", "--timeout=60s")
 		c.noOwner("192.168.93.231")
@@ -116,42 +117,45 @@ func dualStack(name, families string, annotations ...string) string {
 	return with(loadBalancer(name, "nginx", annotations...), "ipFamilyPolicy: RequireDualStack", "ipFamilies: ["+families+"]")
 }
 
-// everyProbeAnswered waits until a probe that was sent after a point in time,
-// and every one before, was answered, and fails the test if that never is or
-// if the answers came from different hosts. It stops the prober.
-func (c *cluster) everyProbeAnswered(prober *lab.Prober, after time.Time) {
+// probes ask for an address all the time.
+type probes struct {
+	*cluster
+	asking *lab.Prober
+	heard  *lab.Recorder // goes on when the asking has ended
+}
+
+func (c *cluster) probe(addr string) probes {
 	c.t.Helper()
-	ctx, cancel := contextWithTimeout(c.t)
-	defer cancel()
-	_, missing := prober.Wait(ctx, func(seen lab.Observations) bool {
-		asked, answers := seen.Requests(), seen.Replies()
-		return len(asked) == len(answers) && len(answers) > 0 && answers[len(answers)-1].Time.After(after)
-	})
-	seen, err := prober.Stop()
+	p := probes{cluster: c}
+	var err error
+	if p.heard, err = c.Client().Record(netip.MustParseAddr(addr)); err == nil {
+		p.asking, err = c.Probe(netip.MustParseAddr(addr), probeInterval)
+	}
 	if err != nil {
 		c.t.Fatalf("watching the wire: %v", err)
 	}
-	if missing != nil {
-		c.t.Errorf("of %d probes %d were answered; %v", len(seen.Requests()), len(seen.Replies()), seen)
-		floor := make([]int, len(seen)+1)
-		backlog := 0
-		var back []int
-		for _, o := range seen {
-			if o.Kind == lab.Request { backlog++ } else if o.Kind == lab.Reply { backlog-- }
-			back = append(back, backlog)
-		}
-		floor[len(seen)] = backlog
-		for i := len(seen)-1; i >= 0; i-- { floor[i] = min(floor[i+1], back[i]) }
-		for i := 1; i < len(seen); i++ {
-			if floor[i] > floor[i-1] {
-				for j := max(0, i-3); j < min(len(seen), i+4); j++ {
-					c.t.Logf("%d: backlog %d: %v mac %v", j, back[j], seen[j], seen[j].MAC)
-				}
-				c.t.Logf("-- start %v", seen[0].Time)
-			}
-		}
+	return p
+}
+
+// allAnswered ends the probes, and fails the test unless all were answered, by
+// one host.
+func (p probes) allAnswered() {
+	p.t.Helper()
+	if _, err := p.asking.Stop(); err != nil {
+		p.t.Fatalf("asking: %v", err)
+	}
+	ctx, cancel := contextWithTimeout(p.t)
+	defer cancel()
+	seen, missing := p.heard.Wait(ctx, func(seen lab.Observations) bool {
+		return len(seen.Requests()) == len(seen.Replies())
+	})
+	if _, err := p.heard.Stop(); err != nil {
+		p.t.Fatalf("watching the wire: %v", err)
+	}
+	if missing != nil || len(seen) == 0 {
+		p.t.Errorf("of %d probes %d were answered: %v", len(seen.Requests()), len(seen.Replies()), seen)
 	}
 	if handovers := seen.Handovers(); len(handovers) > 0 {
-		c.t.Errorf("the owner changed: %v", handovers)
+		p.t.Errorf("the owner changed: %v", handovers)
 	}
 }

@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairway-lb/fairway/speaker/rendezvous"
 )
 
 // TestSpeakerRefuses: what keeps a node from announcing is said in an event
@@ -15,20 +18,25 @@ func TestSpeakerRefuses(t *testing.T) {
 	c.pods("dev", "nginx", "n1", "n2")
 	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
 	c.hasIP("dev", "svc-lb", "192.168.93.231")
-	owner := c.ownerOf("192.168.93.231")
+	owner := rendezvous.First(netip.MustParseAddr("192.168.93.231"), []string{"n1", "n2"})
 	other := map[string]string{"n1": "n2", "n2": "n1"}[owner]
 
+	answers := func(node string) {
+		t.Helper()
+		c.eventually(node+" answers", func() string {
+			if owners := c.owners("192.168.93.231"); len(owners) != 1 || owners[0] != node {
+				return fmt.Sprintf("%v do", owners)
+			}
+			return ""
+		})
+	}
 	exclude := func(node string) {
 		c.kubectl("label", "node", node, corev1.LabelNodeExcludeBalancers+"=")
 	}
 	c.run("an excluded node hands over", func(t *testing.T) {
+		answers(owner) // both speakers are up
 		exclude(owner)
-		c.eventually("the other node answers", func() string {
-			if owners := c.owners("192.168.93.231"); len(owners) != 1 || owners[0] != other {
-				return fmt.Sprint(owners)
-			}
-			return ""
-		})
+		answers(other)
 		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2")
 	})
 	c.run("no node left", func(t *testing.T) {
@@ -38,12 +46,7 @@ func TestSpeakerRefuses(t *testing.T) {
 		c.kubectl("label", "node", owner, other, corev1.LabelNodeExcludeBalancers+"-")
 		// kubectl changes one Node after the other, so the other node may be
 		// the only candidate for a moment.
-		c.eventually("the first by rendezvous hash answers", func() string {
-			if owners := c.owners("192.168.93.231"); len(owners) != 1 || owners[0] != owner {
-				return fmt.Sprintf("%v do, want %s", owners, owner)
-			}
-			return ""
-		})
+		answers(owner)
 	})
 	c.run("no endpoint left", func(t *testing.T) {
 		for _, pod := range []string{"nginx-n1", "nginx-n2"} {

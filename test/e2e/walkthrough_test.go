@@ -42,7 +42,7 @@ func TestWalkthrough(t *testing.T) {
 			"http://192.168.93.11:50053/metrics": "fairway_membership_members 3",
 			"http://192.168.93.12:50053/metrics": "fairway_layer2_announced_addresses",
 			"http://192.168.93.13:50055/readyz":  "ok",
-			"http://192.168.93.10:50052/metrics": `fairway_ipam_pool_addresses_in_use{pool="eip-pool"} 1`,
+			"http://192.168.93.10:50052/metrics": `fairway_ipam_pool_addresses_in_use{family="IPv4",pool="eip-pool"} 1`,
 			"http://192.168.93.10:50054/healthz": "ok",
 		} {
 			if body, err := c.Get(t.Context(), url); err != nil || !strings.Contains(body, text) {

@@ -150,13 +150,13 @@ func TestWebhookAbsent(t *testing.T) {
 }
 
 // revokeWebhookRights takes from the controller all rights that only webhooks
-// need, and that to any Secret.
+// need.
 func (c *cluster) revokeWebhookRights() {
 	c.t.Helper()
 	needed := func(rules []rbacv1.PolicyRule) []rbacv1.PolicyRule {
 		return slices.DeleteFunc(rules, func(rule rbacv1.PolicyRule) bool {
-			return slices.ContainsFunc(rule.Resources, func(resource string) bool {
-				return slices.Contains([]string{"nodes", "secrets", "customresourcedefinitions", "validatingwebhookconfigurations"}, resource)
+			return slices.Contains(rule.ResourceNames, "fairway-webhook-cert") || slices.ContainsFunc(rule.Resources, func(resource string) bool {
+				return slices.Contains([]string{"nodes", "customresourcedefinitions", "validatingwebhookconfigurations"}, resource)
 			})
 		})
 	}
