@@ -36,8 +36,10 @@ test-cluster: install build-race kubernetes ## Run the tests on a real API serve
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 40m ./test/...
 
 .PHONY: bench
-bench: ## Run the benchmarks
+bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, several minutes)
 	go test -run '^$$' -bench . -benchmem $(PURE)
+	@go build -o $(BIN)/bench ./test/bench
+	@FAIRWAY_BIN=$(BIN) $(BIN)/bench
 
 .PHONY: lint
 lint: ## Check formatting, go vet, staticcheck and the modules

@@ -34,12 +34,15 @@ type world struct {
 	cached  map[types.NamespacedName]*corev1.Service
 	eips    map[string]*v1alpha2.Eip
 	refuses error // what writes are refused with
-	lists   int
-	queued  []request
-	later   map[request]time.Duration // asked for after a while
-	writes  []string                  // the Services that were applied to
-	clock   time.Time
-	events  *events.FakeRecorder
+	// crashAfter is the number of the write in which the process dies, before
+	// or after the API server took it; 0 for none.
+	crashAfter int
+	lists      int
+	queued     []request
+	later      map[request]time.Duration // asked for after a while
+	writes     []string                  // the Services that were applied to
+	clock      time.Time
+	events     *events.FakeRecorder
 }
 
 func newWorld(t *testing.T, eips ...*v1alpha2.Eip) *world {
@@ -70,6 +73,9 @@ func (w *world) store(svc *corev1.Service) {
 	svc = svc.DeepCopy()
 	svc.ResourceVersion = strconv.Itoa(w.version)
 	w.live[client.ObjectKeyFromObject(svc)] = svc
+	if svc.DeletionTimestamp != nil && len(svc.Finalizers) == 0 {
+		delete(w.live, client.ObjectKeyFromObject(svc))
+	}
 }
 
 // edit stores a changed version of a Service.
@@ -160,7 +166,28 @@ func (c cacheClient) Get(_ context.Context, key client.ObjectKey, object client.
 	return get(c.w.cached, key, object)
 }
 
-func (c cacheClient) Patch(_ context.Context, object client.Object, _ client.Patch, _ ...client.PatchOption) error {
+// dies tells whether the process dies in this write, and whether the API
+// server takes it all the same.
+func (w *world) dies() (dies, taken bool) {
+	if w.crashAfter == 0 {
+		return false, true
+	}
+	w.crashAfter--
+	return w.crashAfter == 0, w.version%2 == 0
+}
+
+func (c cacheClient) Patch(ctx context.Context, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	dies, taken := c.w.dies()
+	if !dies {
+		return c.patch(ctx, object, patch, opts...)
+	}
+	if taken {
+		return errors.Join(errCrash, c.patch(ctx, object, patch, opts...))
+	}
+	return errCrash
+}
+
+func (c cacheClient) patch(_ context.Context, object client.Object, _ client.Patch, _ ...client.PatchOption) error {
 	if c.w.refuses != nil {
 		return c.w.refuses
 	}
@@ -193,8 +220,19 @@ func (w *world) refusesOld(svc *corev1.Service) error {
 	return nil
 }
 
-// Apply sets the fields that the controller applies to Services.
 func (c cacheClient) Apply(_ context.Context, applied runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
+	dies, taken := c.w.dies()
+	if !dies {
+		return c.apply(applied)
+	}
+	if taken {
+		return errors.Join(errCrash, c.apply(applied))
+	}
+	return errCrash
+}
+
+// apply sets the fields that the controller applies to Services.
+func (c cacheClient) apply(applied runtime.ApplyConfiguration) error {
 	if c.w.refuses != nil {
 		return c.w.refuses
 	}

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,6 +157,16 @@ func TestReviewEipWithoutCluster(t *testing.T) {
 	}
 	if got := ReviewEip(nil, parse(t, `{spec: {address: 10.0.0.1, protocol: layer2, interface: eth0}}`), &Cluster{}); got.Denial != "" || len(got.Warnings) > 0 {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A default Eip that is being deleted makes room for the next.
+func TestDefaultThatGoes(t *testing.T) {
+	cluster := testCluster(t)
+	cluster.Eips = slices.DeleteFunc(cluster.Eips, func(eip v1alpha2.Eip) bool { return eip.Name == "a" })
+	next := parse(t, `{metadata: {name: new, annotations: {eip.openelb.kubesphere.io/is-default-eip: "true"}}, spec: {address: 10.2.0.1}}`)
+	if got := ReviewEip(nil, next, cluster); got.Denial != "" {
+		t.Errorf("denied with %q", got.Denial)
 	}
 }
 

@@ -56,16 +56,20 @@ func (a *Allocator) untried(req *Request, families []Family) *Refusal {
 	return noEligiblePool(req.Service.Namespace)
 }
 
-// onePerPool keeps the most useful refusal of each pool.
+// onePerPool keeps the most useful refusal of each pool, of all families.
 func onePerPool(tried []attempt) (kept []attempt) {
 	for _, t := range tried {
 		i := slices.IndexFunc(kept, func(k attempt) bool { return k.pool == t.pool })
-		switch {
-		case i < 0:
+		if i < 0 {
 			kept = append(kept, t)
-		case usefulness(t.Reason) > usefulness(kept[i].Reason):
-			kept[i] = t
+			continue
 		}
+		better, other := kept[i], t
+		if usefulness(t.Reason) > usefulness(kept[i].Reason) {
+			better, other = t, kept[i]
+		}
+		better.alsoWaitFor(other.Refusal)
+		kept[i] = better
 	}
 	return kept
 }

@@ -133,6 +133,7 @@ func (b *bench) startController() (err error) {
 
 // measure makes all measurements; each leaves its rows in the report.
 func (b *bench) measure() error {
+	defer func() { b.report.took = time.Since(b.began) }()
 	for _, step := range []struct {
 		what string
 		do   func() error
@@ -149,7 +150,6 @@ func (b *bench) measure() error {
 			return fmt.Errorf("%s: %w", step.what, errors.Join(err, b.controller.Err()))
 		}
 	}
-	b.report.took = time.Since(b.began)
 	return nil
 }
 
@@ -225,6 +225,6 @@ func percentile(sorted []time.Duration, percent int) time.Duration {
 // plainService is one that Fairway does not look at.
 func plainService(name string) *corev1.Service {
 	svc := measure.Service(namespace, name, bigPool)
-	delete(svc.Annotations, v1alpha2.AnnotationLoadBalancer)
+	svc.Annotations = nil
 	return svc
 }

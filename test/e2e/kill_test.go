@@ -33,14 +33,17 @@ func TestControllerKilledAtRandom(t *testing.T) {
 	for range 30 {
 		world.createService(world.pick(false))
 	}
+	writing := 0
 	for round := range kills {
 		world.round = round
 		// A killed leader's Lease would stand in the way of the next.
 		c.startController("--leader-elect=false")
-		if rng.IntN(5) == 0 { // while it starts
-			world.disturb(witness.afterWrites(1), nil, between(rng, 0, time.Second))
-		} else {
-			world.disturb(witness.afterWrites(1+rng.IntN(40)), world.works, between(rng, 0, time.Second))
+		works := world.works
+		if rng.IntN(5) == 0 {
+			works = nil // kill it perhaps while it starts
+		}
+		if world.disturb(witness.afterWrites(1+rng.IntN(15)), works, between(rng, 0, 1500*time.Millisecond)) {
+			writing++
 		}
 		if err := c.controller.Kill(); err != nil {
 			t.Fatal(err)
@@ -55,7 +58,7 @@ func TestControllerKilledAtRandom(t *testing.T) {
 			if err := c.controller.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%d kills, %d operations; %v", round+1, world.count, witness.summary())
+			t.Logf("%d kills, %d of them just after a write; %d operations; %v", round+1, writing, world.count, witness.summary())
 		}
 	}
 

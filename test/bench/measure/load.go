@@ -36,6 +36,8 @@ func Service(namespace, name, pool string) *corev1.Service {
 			Type:     corev1.ServiceTypeLoadBalancer,
 			Selector: map[string]string{"app.kubernetes.io/name": name},
 			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}, {Name: "https", Port: 443}},
+			// A cluster has 2768 of them.
+			AllocateLoadBalancerNodePorts: new(false),
 		},
 	}
 }
