@@ -50,6 +50,13 @@ func TestRandomOperations(t *testing.T) {
 			for i := range 9 {
 				r.names = append(r.names, fmt.Sprintf("s%d", i))
 			}
+			w.trace = func(svc *corev1.Service) {
+				pol := ""
+				if svc.Spec.IPFamilyPolicy != nil {
+					pol = string(*svc.Spec.IPFamilyPolicy)
+				}
+				r.note("   %s: v%s %s ann=%v %s shows %v marks %v %v del=%v", svc.Name, svc.ResourceVersion, svc.UID, svc.Annotations, pol, shown(svc), svc.Labels, svc.Finalizers, svc.DeletionTimestamp != nil)
+			}
 			for range 400 {
 				r.step()
 				r.check()
@@ -111,6 +118,7 @@ func (r *random) step() {
 
 // request makes a Service ask for something.
 func (r *random) request(svc *corev1.Service) {
+	svc.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}} // nobody can share
 	svc.Annotations = map[string]string{v1alpha2.AnnotationLoadBalancer: v1alpha2.LoadBalancerValue}
 	if pools := []string{"", "", "p0", "p1", "p2", "p1,p0", "p9"}[r.rnd.IntN(7)]; pools != "" {
 		svc.Annotations[v1alpha2.AnnotationPool] = pools
@@ -263,7 +271,7 @@ func (r *random) note(format string, args ...any) {
 
 func (r *random) fail(format string, args ...any) {
 	r.t.Helper()
-	r.t.Fatalf(format+"\nafter:\n%s", append(args, strings.Join(r.log[max(0, len(r.log)-60):], "\n"))...)
+	r.t.Fatalf(format+"\nafter:\n%s", append(args, strings.Join(r.log[max(0, len(r.log)-120):], "\n"))...)
 }
 
 // catchUpWith lets the cache show what the API server has of one Service.

@@ -17,13 +17,13 @@ import (
 
 // record writes an outcome into the Service: the mark, the ingress, the
 // condition. A Service gets its mark first, so that it is found when this
-// process dies between the two. One that moves gets its ingress first: a label
-// that names the old pool beside the new address tells how far the move got,
-// the other way round it would say that the old address had come from the new
-// pool.
+// process dies between the two. One that moves and has its mark gets its
+// ingress first: a label that names the old pool beside the new address tells
+// how far the move got, the other way round it would say that the old address
+// had come from the new pool.
 func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
 	_, leaving := r.ipam.Lookup(keyOf(svc))
-	if len(leaving) > 0 {
+	if len(leaving) > 0 && controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) {
 		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
 			return nil, err
 		}
@@ -32,7 +32,7 @@ func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Servic
 	if err = r.recordMark(ctx, req, svc, outcome.Held); err != nil {
 		return nil, err
 	}
-	return r.recordStatus(ctx, req, svc, outcome, nil)
+	return r.recordStatus(ctx, req, svc, outcome, leaving)
 }
 
 // recordMark marks a Service that holds something. One that does not, because

@@ -37,6 +37,7 @@ type world struct {
 	// crashAfter is the number of the write in which the process dies, before
 	// or after the API server took it; 0 for none.
 	crashAfter int
+	trace func(*corev1.Service)
 	lists      int
 	queued     []request
 	later      map[request]time.Duration // asked for after a while
@@ -73,6 +74,9 @@ func (w *world) store(svc *corev1.Service) {
 	svc = svc.DeepCopy()
 	svc.ResourceVersion = strconv.Itoa(w.version)
 	w.live[client.ObjectKeyFromObject(svc)] = svc
+	if w.trace != nil {
+		w.trace(svc)
+	}
 	if svc.DeletionTimestamp != nil && len(svc.Finalizers) == 0 {
 		delete(w.live, client.ObjectKeyFromObject(svc))
 	}

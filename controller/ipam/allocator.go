@@ -14,7 +14,7 @@ type Allocator struct {
 	indexed  *index // nil while it is to be made anew
 	services map[ServiceKey]*holding
 	tenants  map[netip.Addr]*tenancy
-	keyed    map[string][]netip.Addr // those held under a key of sharing, ascending
+	keyed    map[string][]netip.Addr // those in use under a key of sharing, ascending
 	outside  map[netip.Addr]struct{} // those in use that are not in the pool that they are said to be from
 }
 

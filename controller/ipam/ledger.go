@@ -51,8 +51,7 @@ func hasAddress(allocations []Allocation, addr netip.Addr) bool {
 type tenancy struct {
 	tenants []*holding // those who leave included; the first owns it
 	pool    *pool      // that it counts in, nil for a foreign address
-	// namespaces of the tenants, and keys under which they hold it, each
-	// once.
+	// namespaces and keys of sharing of the tenants, each once.
 	namespaces []string
 	keys       []string
 }
@@ -87,9 +86,6 @@ func (a *Allocator) move(h *holding, next []Allocation) {
 	}
 	h.held, h.leaving = next, leaving
 	for _, x := range next {
-		a.recount(x.Address)
-	}
-	for _, x := range leaving {
 		a.recount(x.Address)
 	}
 	if len(next)+len(leaving) > 0 {
@@ -138,7 +134,7 @@ func (a *Allocator) recount(addr netip.Addr) {
 		if !slices.Contains(t.namespaces, h.key.Namespace) {
 			t.namespaces = append(t.namespaces, h.key.Namespace)
 		}
-		if key := h.claim.ShareKey; key != "" && h.holds(addr) && !slices.Contains(t.keys, key) {
+		if key := h.claim.ShareKey; key != "" && !slices.Contains(t.keys, key) {
 			t.keys = append(t.keys, key)
 			a.keyed[key] = insert(a.keyed[key], addr)
 		}

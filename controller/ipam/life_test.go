@@ -175,14 +175,14 @@ func TestTwoClaimants(t *testing.T) {
 // it.
 func TestClaimantsMoveAway(t *testing.T) {
 	for _, mover := range []string{"ns/older", "ns/younger"} {
-		l := newLife(t, poolOf("eip", "10.0.0.0-10.0.0.1"))
+		l := newLife(t, poolOf("eip", "10.0.0.0"), poolOf("more", "10.0.0.1"))
 		l.Adopt(req("ns/older"), []netip.Addr{addr("10.0.0.0")}, "eip")
 		l.Adopt(req("ns/younger"), []netip.Addr{addr("10.0.0.0")}, "eip")
-		out := l.assign("10.0.0.1 eip ByAddress", req(mover, asking("10.0.0.1")))
+		out := l.assign("10.0.0.1 more ByName", req(mover, named("more")))
 		other := map[string]string{"ns/older": "ns/younger", "ns/younger": "ns/older"}[mover]
 		l.sameKeys("to be rechecked", out.Recheck, other)
 		l.assign("10.0.0.0 eip Adopted", req(other))
-		l.usage("eip", "2/2")
+		l.usage("eip", "1/1")
 	}
 }
 

@@ -52,7 +52,7 @@ type modelService struct {
 // that they fill up, with restarts in between. After each, everything that is
 // promised holds, and is counted anew in the simplest way.
 func TestModel(t *testing.T) {
-	seeds, steps := uint64(24), 1200
+	seeds, steps := uint64(16), 1200
 	if testing.Short() {
 		seeds, steps = 4, 300
 	}

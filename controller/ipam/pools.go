@@ -70,9 +70,7 @@ func (a *Allocator) reshape(found keySet, p *pool, change func(), before, after 
 	for addr, counted := range concerned {
 		t := a.tenants[addr]
 		if after.gives(addr) {
-			s := p.stock(addr)
-			s.used++
-			s.list.use(addr)
+			p.stock(addr).used++
 		}
 		for _, h := range t.tenants {
 			if a.rename(h, addr) {

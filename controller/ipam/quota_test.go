@@ -85,3 +85,24 @@ func TestQuotaOfDualStack(t *testing.T) {
 	l.assign("10.0.0.9 eip ByAddress + 2001:db8::9 eip ByAddress", req("a/1", dual(RequireDualStack), asking("10.0.0.9", "2001:db8::9")))
 	l.assign("refused QuotaExceeded", req("a/2"))
 }
+
+// Leaving an address that another Service of the namespace holds makes no
+// room.
+func TestMoveFromSharedAddress(t *testing.T) {
+	l := newLife(t, poolOf("eip", "10.0.0.0/24", isDefault, limit("*", 1)))
+	l.assign("10.0.0.1 eip Default", req("a/1", key("k"), ports(1)))
+	l.assign("10.0.0.1 eip Sharing", req("a/2", key("k"), ports(2)))
+	l.assign("kept 10.0.0.1: QuotaExceeded", req("a/2", key("k"), ports(2), asking("10.0.0.9")))
+	l.Release(service("a/1"))
+	l.assign("10.0.0.9 eip ByAddress", req("a/2", key("k"), ports(2), asking("10.0.0.9")))
+}
+
+// An address that is shared through an overlapping pool counts where it
+// counted before.
+func TestQuotaOfOverlappingPools(t *testing.T) {
+	l := newLife(t, poolOf("eip", "10.0.0.0/24", limit("b", 0), sharingAmong("*")), poolOf("twin", "10.0.0.0/24", limit("a", 0)))
+	l.assign("10.0.0.1 eip ByName", req("a/1", named("eip"), key("k"), ports(1)))
+	l.assign("refused QuotaExceeded", req("b/1", named("twin"), asking("10.0.0.1"), key("k"), ports(2)))
+	l.assign("10.0.0.1 twin ByName", req("a/2", named("twin"), asking("10.0.0.1"), key("k"), ports(3)))
+	l.assign("10.0.0.1 twin ByName", req("c/1", named("twin"), asking("10.0.0.1"), key("k"), ports(4)))
+}

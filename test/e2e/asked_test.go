@@ -97,7 +97,7 @@ func addressesOf(svc *corev1.Service) []netip.Addr {
 
 // poolOf is the name of the pool whose region an address is in, "" for none.
 func poolOf(addr netip.Addr) string {
-	for i, name := range chaosPools {
+	for i, name := range chaosPools() {
 		if netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(1 + i)}), 16).Contains(addr) {
 			return name
 		}

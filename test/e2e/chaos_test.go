@@ -29,10 +29,9 @@ const (
 	poolF      = "f" // deleted and created again
 )
 
-var (
-	chaosNamespaces = []string{"dev", "prod"}
-	chaosPools      = []string{poolA, poolB, poolC, poolD, poolF}
-)
+func chaosNamespaces() []string { return []string{"dev", "prod"} }
+
+func chaosPools() []string { return []string{poolA, poolB, poolC, poolD, poolF} }
 
 // object is JSON.
 type object = map[string]any
@@ -40,7 +39,8 @@ type object = map[string]any
 // chaos does random operations on pools and Services.
 type chaos struct {
 	*cluster
-	rng     *rand.Rand
+	rng     *rand.Rand // what is done
+	timing  *rand.Rand // when
 	witness *witness
 	round   int
 	count   int // operations
@@ -52,13 +52,13 @@ type chaos struct {
 	forced map[string]bool // pools that were deleted by force, and not created again
 }
 
-func newChaos(c *cluster, rng *rand.Rand) *chaos {
-	for _, namespace := range chaosNamespaces {
+func newChaos(c *cluster, seed uint64) *chaos {
+	for _, namespace := range chaosNamespaces() {
 		if err := c.EnsureNamespace(c.t.Context(), namespace); err != nil {
 			c.t.Fatal(err)
 		}
 	}
-	return &chaos{cluster: c, rng: rng, created: map[string]bool{}, forced: map[string]bool{}}
+	return &chaos{cluster: c, rng: rand.New(rand.NewPCG(seed, 0)), timing: rand.New(rand.NewPCG(seed, 1)), created: map[string]bool{}, forced: map[string]bool{}}
 }
 
 // disturb does operations, sometimes all at once, sometimes with pauses, until
@@ -66,10 +66,10 @@ func newChaos(c *cluster, rng *rand.Rand) *chaos {
 // works, or at once if works is nil. It returns whether the channel was closed.
 func (w *chaos) disturb(enough <-chan struct{}, works func() bool, most time.Duration) bool {
 	w.t.Helper()
-	pace := time.NewTicker(between(w.rng, time.Millisecond, 15*time.Millisecond))
+	pace := time.NewTicker(between(w.timing, time.Millisecond, 15*time.Millisecond))
 	defer pace.Stop()
 	var over <-chan time.Time
-	for left := 4 + w.rng.IntN(36); ; {
+	for left := 4 + w.timing.IntN(36); ; {
 		if over == nil && (works == nil || works()) {
 			over = time.After(most)
 		}
@@ -79,7 +79,7 @@ func (w *chaos) disturb(enough <-chan struct{}, works func() bool, most time.Dur
 		case <-over:
 			return false
 		case <-pace.C:
-			for burst := min(left, 1+w.rng.IntN(3)*w.rng.IntN(4)); burst > 0; burst-- {
+			for burst := min(left, 1+w.timing.IntN(3)*w.timing.IntN(4)); burst > 0; burst-- {
 				w.operate()
 				left--
 			}
@@ -127,7 +127,7 @@ func (w *chaos) operate() {
 	case roll < 85:
 		w.wipeStatus(namespace, name)
 	default:
-		w.operatePool(chaosPools[w.rng.IntN(len(chaosPools))])
+		w.operatePool(chaosPools()[w.rng.IntN(len(chaosPools()))])
 	}
 }
 
@@ -135,7 +135,7 @@ func (w *chaos) operate() {
 // was not; an empty name if there is none.
 func (w *chaos) pick(created bool) (namespace, name string) {
 	for range 8 { // most of the times
-		namespace, name = chaosNamespaces[w.rng.IntN(2)], fmt.Sprintf("svc-%d", w.rng.IntN(chaosNames))
+		namespace, name = chaosNamespaces()[w.rng.IntN(2)], fmt.Sprintf("svc-%d", w.rng.IntN(chaosNames))
 		if w.created[namespace+"/"+name] == created {
 			return namespace, name
 		}
@@ -175,7 +175,7 @@ func (w *chaos) createService(namespace, name string) {
 // ask is a random request, as a patch of the annotations.
 func (w *chaos) ask() object {
 	annotations := object{v1alpha2.AnnotationPool: nil, v1alpha2.AnnotationAddress: nil, v1alpha2.AnnotationShare: nil}
-	pool := func() string { return chaosPools[w.rng.IntN(len(chaosPools))] }
+	pool := func() string { return chaosPools()[w.rng.IntN(len(chaosPools()))] }
 	address := func() string { return fmt.Sprintf("10.%d.0.%d", 1+w.rng.IntN(5), 1+w.rng.IntN(4)) }
 	switch roll := w.rng.IntN(20); {
 	case roll < 7:
@@ -267,7 +267,7 @@ func (w *chaos) about(texts ...string) string {
 // deleteServices deletes all and waits until they are gone.
 func (w *chaos) deleteServices() {
 	w.t.Helper()
-	for _, namespace := range chaosNamespaces {
+	for _, namespace := range chaosNamespaces() {
 		for i := range chaosNames {
 			w.deleteService(namespace, fmt.Sprintf("svc-%d", i))
 		}
@@ -289,7 +289,7 @@ func (w *chaos) services() []*corev1.Service {
 	}
 	var services []*corev1.Service
 	for i := range list.Items {
-		if slices.Contains(chaosNamespaces, list.Items[i].Namespace) {
+		if slices.Contains(chaosNamespaces(), list.Items[i].Namespace) {
 			services = append(services, &list.Items[i])
 		}
 	}

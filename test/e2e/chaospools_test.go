@@ -13,7 +13,7 @@ import (
 )
 
 func (w *chaos) createPools() {
-	for _, name := range chaosPools {
+	for _, name := range chaosPools() {
 		if err := w.api.Create(w.t.Context(), chaosPool(name)); err != nil {
 			w.t.Fatalf("creating Eip %s: %v", name, err)
 		}
@@ -84,7 +84,7 @@ func (w *chaos) grow(name string, n int) {
 		return
 	}
 	w.grown++
-	number := 1 + slices.Index(chaosPools, name)
+	number := 1 + slices.Index(chaosPools(), name)
 	pool.Spec.Addresses = append(pool.Spec.Addresses, v1alpha2.PoolAddress(fmt.Sprintf("10.%d.%d.1-10.%d.%d.%d", number, w.grown, number, w.grown, n)))
 	if name == poolD {
 		pool.Spec.Addresses = append(pool.Spec.Addresses, v1alpha2.PoolAddress(fmt.Sprintf("2001:db8:4:%x::1-2001:db8:4:%x::%x", w.grown, w.grown, n)))
@@ -125,7 +125,7 @@ func (w *chaos) isForced(pool string) bool {
 func (w *chaos) makeRoom() {
 	w.t.Helper()
 	w.recreatePool(poolF)
-	for _, name := range chaosPools {
+	for _, name := range chaosPools() {
 		w.patchPool(name, object{"spec": object{"disable": false, "exclusive": false, "namespaceLimits": nil}})
 		w.grow(name, 60)
 	}
@@ -135,7 +135,7 @@ func (w *chaos) makeRoom() {
 // deletePools deletes all and waits until they are gone.
 func (w *chaos) deletePools() {
 	w.t.Helper()
-	for _, name := range chaosPools {
+	for _, name := range chaosPools() {
 		w.deletePool(name, false)
 	}
 	w.eventually("all Eips are gone", func() string {
@@ -154,4 +154,3 @@ func (w *chaos) pools() []v1alpha2.Eip {
 	}
 	return list.Items
 }
-

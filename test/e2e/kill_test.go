@@ -11,7 +11,7 @@ import (
 )
 
 // seedVariable is the environment variable that repeats the operations of an
-// earlier run. What the controller had done when it was killed still differs.
+// earlier run, in their order. When the controller is killed still differs.
 const seedVariable = "FAIRWAY_KILL_SEED"
 
 // TestControllerKilledAtRandom has pools and Services changed at random while
@@ -23,12 +23,12 @@ func TestControllerKilledAtRandom(t *testing.T) {
 	const kills = 50
 	seed := seedOf(t)
 	t.Logf("%s=%d repeats the operations", seedVariable, seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
 
 	c := newCluster(t, 0)
-	world := newChaos(c, rng)
+	world := newChaos(c, seed)
 	witness := newWitness(c, world)
 	world.witness = witness
+	timing := world.timing
 	world.createPools()
 	for range 30 {
 		world.createService(world.pick(false))
@@ -39,16 +39,16 @@ func TestControllerKilledAtRandom(t *testing.T) {
 		// A killed leader's Lease would stand in the way of the next.
 		c.startController("--leader-elect=false")
 		works := world.works
-		if rng.IntN(5) == 0 {
+		if timing.IntN(5) == 0 {
 			works = nil // kill it perhaps while it starts
 		}
-		if world.disturb(witness.afterWrites(1+rng.IntN(15)), works, between(rng, 0, 1500*time.Millisecond)) {
+		if world.disturb(witness.afterWrites(1+timing.IntN(15)), works, between(timing, 0, 1500*time.Millisecond)) {
 			writing++
 		}
 		if err := c.controller.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		for range rng.IntN(6) {
+		for range timing.IntN(6) {
 			world.operate() // nobody looks
 		}
 		witness.check()

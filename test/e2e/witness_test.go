@@ -120,7 +120,7 @@ func (s *witness) excuse(svc *corev1.Service, do func() error) error {
 
 func (s *witness) see(event watch.Event) {
 	svc, ok := event.Object.(*corev1.Service)
-	if !ok || !slices.Contains(chaosNamespaces, svc.Namespace) {
+	if !ok || !slices.Contains(chaosNamespaces(), svc.Namespace) {
 		return
 	}
 	s.mu.Lock()
@@ -227,4 +227,3 @@ func (s *witness) accuse(svc *corev1.Service, format string, args ...any) {
 		s.wrong = append(s.wrong, line+"\noperations:\n"+s.about("Service "+svc.Namespace+"/"+svc.Name, "Eip "+svc.Annotations[v1alpha2.AnnotationPool], "Eip "+svc.Labels[v1alpha2.LabelPool]))
 	}
 }
-

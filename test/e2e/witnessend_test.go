@@ -156,4 +156,3 @@ func candidatesOf(svc *corev1.Service, pools []v1alpha2.Eip, request request) []
 	}
 	return names
 }
-
