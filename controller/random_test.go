@@ -50,13 +50,7 @@ func TestRandomOperations(t *testing.T) {
 			for i := range 9 {
 				r.names = append(r.names, fmt.Sprintf("s%d", i))
 			}
-			w.trace = func(svc *corev1.Service) {
-				pol := ""
-				if svc.Spec.IPFamilyPolicy != nil {
-					pol = string(*svc.Spec.IPFamilyPolicy)
-				}
-				r.note("   %s: v%s %s ann=%v %s shows %v marks %v %v del=%v", svc.Name, svc.ResourceVersion, svc.UID, svc.Annotations, pol, shown(svc), svc.Labels, svc.Finalizers, svc.DeletionTimestamp != nil)
-			}
+			w.stored = r.tell
 			for range 400 {
 				r.step()
 				r.check()
@@ -263,6 +257,11 @@ func (r *random) nothingHelps(svc *corev1.Service) {
 			r.fail("%s shows %v and holds %v", svc.Name, shown(svc), before)
 		}
 	}
+}
+
+// tell notes what the API server has of a Service now.
+func (r *random) tell(svc *corev1.Service) {
+	r.note("  %s: version %s asks with %v, shows %v, has labels %v, finalizers %v", svc.Name, svc.ResourceVersion, svc.Annotations, shown(svc), svc.Labels, svc.Finalizers)
 }
 
 func (r *random) note(format string, args ...any) {

@@ -37,7 +37,7 @@ type world struct {
 	// crashAfter is the number of the write in which the process dies, before
 	// or after the API server took it; 0 for none.
 	crashAfter int
-	trace func(*corev1.Service)
+	stored     func(*corev1.Service) // is told of each write, if it is set
 	lists      int
 	queued     []request
 	later      map[request]time.Duration // asked for after a while
@@ -74,8 +74,8 @@ func (w *world) store(svc *corev1.Service) {
 	svc = svc.DeepCopy()
 	svc.ResourceVersion = strconv.Itoa(w.version)
 	w.live[client.ObjectKeyFromObject(svc)] = svc
-	if w.trace != nil {
-		w.trace(svc)
+	if w.stored != nil {
+		w.stored(svc)
 	}
 	if svc.DeletionTimestamp != nil && len(svc.Finalizers) == 0 {
 		delete(w.live, client.ObjectKeyFromObject(svc))
