@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -96,8 +97,11 @@ func poolOf(eip *v1alpha2.Eip) (ipam.Pool, error) {
 	pool.NamespaceSelector = eip.Spec.NamespaceSelector
 	pool.ServiceSelector = selector
 	pool.Rotate = eip.Spec.AllocationPolicy == v1alpha2.AllocationRotate
-	if eip.Spec.Quarantine != nil {
-		pool.Quarantine = eip.Spec.Quarantine.Duration
+	if rest := eip.Spec.Quarantine; rest != nil {
+		if rest.Duration < 0 {
+			return pool, fmt.Errorf("its spec.quarantine %s is negative: write a duration such as 10m, or remove it", rest.Duration)
+		}
+		pool.Quarantine = rest.Duration
 	}
 	if eip.Spec.Sharing != nil {
 		pool.SharingNamespaces = eip.Spec.Sharing.Namespaces
@@ -123,6 +127,7 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 	changed, affected := r.ipam.SetPool(pool)
 	usage, _ := r.ipam.Usage(pool.Name)
 	r.metrics.setPool(pool.Name, usage)
+	r.noteDefault(pool.Name, pool.Default)
 	if changed {
 		r.retry(affected)
 		r.lookAtEips(overlapped, r.ipam.Overlaps(pool.Name))
@@ -150,6 +155,7 @@ func (r *reconciler) dropPool(req request) {
 	r.retry(r.ipam.RemovePool(req.Name))
 	r.retry(r.waiting.onPool(req.Name))
 	r.lookAtEips(overlapped)
+	r.noteDefault(req.Name, false)
 	r.metrics.dropPool(req.Name)
 	r.events.forget(req)
 	delete(r.written, req)
@@ -157,7 +163,22 @@ func (r *reconciler) dropPool(req request) {
 	delete(r.rested, req.Name)
 }
 
-// lookAtEips has Eips looked at because what they overlap with has changed.
+// noteDefault keeps the names of the default pools, and has all of them looked
+// at when there is one more or less.
+func (r *reconciler) noteDefault(name string, is bool) {
+	if _, was := r.defaults[name]; was == is {
+		return
+	}
+	if is {
+		r.defaults[name] = struct{}{}
+	} else {
+		delete(r.defaults, name)
+	}
+	r.lookAtEips(slices.Sorted(maps.Keys(r.defaults)))
+}
+
+// lookAtEips has Eips looked at because what they overlap or compete with has
+// changed.
 func (r *reconciler) lookAtEips(names ...[]string) {
 	for _, name := range slices.Concat(names...) {
 		r.queue.Add(requestForEip(name))

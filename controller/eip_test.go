@@ -54,6 +54,7 @@ func TestPoolOfInvalidEip(t *testing.T) {
 		{eipOf("eip", "10.0.0.1", func(eip *v1alpha2.Eip) {
 			eip.Spec.ServiceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Almost"}}}
 		}), "spec.serviceSelector"},
+		{eipOf("eip", "10.0.0.1", func(eip *v1alpha2.Eip) { eip.Spec.Quarantine = &metav1.Duration{Duration: -time.Second} }), "spec.quarantine"},
 		{eipOf(strings.Repeat("x", 64), "10.0.0.1"), "shorter name"},
 	} {
 		test.eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
@@ -109,7 +110,9 @@ func TestStatusOf(t *testing.T) {
 // What an Eip's conditions say, in a sequence of changes to it.
 func TestEipConditions(t *testing.T) {
 	eip := eipOf("eip", "10.0.0.1")
-	w := newWorld(t, eip, eipOf("other", "10.0.1.0/24"))
+	w := newWorld(t, eip, eipOf("other", "10.0.1.0/24", func(eip *v1alpha2.Eip) {
+		eip.Annotations = map[string]string{v1alpha2.AnnotationDefaultEip: "true"}
+	}))
 	req := requestForEip("eip")
 	edit := func(change func(*v1alpha2.Eip)) {
 		change(w.eips["eip"])
@@ -118,6 +121,7 @@ func TestEipConditions(t *testing.T) {
 	}
 	w.store(loadBalancer(named("a", "1"), optIn, inPool))
 	w.settle("a")
+	w.lookAt(requestForEip("other"))
 	for _, step := range []struct {
 		name   string
 		change func(*v1alpha2.Eip)
@@ -127,6 +131,9 @@ func TestEipConditions(t *testing.T) {
 		{"full", func(*v1alpha2.Eip) {}, map[string]string{"Ready": "True Served", "Overlapping": "False NoOverlap", "Exhausted": "True Full"}, "spec.addresses"},
 		{"grown", func(eip *v1alpha2.Eip) { eip.Spec.Addresses = []v1alpha2.PoolAddress{"10.0.1.7"} },
 			map[string]string{"Ready": "True Served", "Overlapping": "True Overlap", "Exhausted": "False HasRoom"}, "eip address overlap with other"},
+		{"the default", func(eip *v1alpha2.Eip) { eip.Annotations = map[string]string{v1alpha2.AnnotationDefaultEip: "True"} },
+			map[string]string{"DefaultConflict": "True SeveralDefaults"}, "already exists a default EIP: other"},
+		{"not the default", func(eip *v1alpha2.Eip) { eip.Annotations = nil }, map[string]string{"DefaultConflict": "False NoOther"}, ""},
 		{"disabled", func(eip *v1alpha2.Eip) { eip.Spec.Disable = true }, map[string]string{"Ready": "False Disabled"}, "spec.disable"},
 		{"spoiled", func(eip *v1alpha2.Eip) { eip.Spec.Disable, eip.Spec.Exclude = false, []v1alpha2.PoolAddress{"junk"} },
 			map[string]string{"Ready": "False Invalid", "Exhausted": "False HasRoom"}, `The last change has no effect: spec.exclude[0] "junk"`},

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,8 @@ const (
 	reasonNotHeld      = "NotHeld"
 	reasonCut          = "AddressesCut"
 	reasonAllInside    = "AllInside"
+	reasonDefaults     = "SeveralDefaults"
+	reasonOneDefault   = "NoOther"
 )
 
 // eipConditions says how a pool is. Ready, Overlapping and Exhausted are
@@ -42,6 +45,9 @@ func (r *reconciler) eipConditions(eip *v1alpha2.Eip, holders []ipam.Holder, inv
 		only(eip, waits, v1alpha2.ConditionDeletionWaits, reasonHeld, waitsFor(slices.Concat(holders, outside)), reasonNotHeld)...)
 	conditions = append(conditions,
 		only(eip, len(outside) > 0, v1alpha2.ConditionOutOfPool, reasonCut, cutText(outside), reasonAllInside)...)
+	others := r.otherDefaults(eip.Name)
+	conditions = append(conditions,
+		only(eip, len(others) > 0, v1alpha2.ConditionDefaultConflict, reasonDefaults, defaultsText(others), reasonOneDefault)...)
 	for i := range conditions {
 		conditions[i].ObservedGeneration = eip.Generation
 	}
@@ -114,6 +120,18 @@ func cutText(outside []ipam.Holder) string {
 		texts[i] = fmt.Sprintf("%s of Service %s", holder.Address, joined(holder.Services))
 	}
 	return fmt.Sprintf("In use, and no longer in the pool: %s. The Services keep them: put them back into spec.addresses, or have the Services ask for another address", someOf(texts))
+}
+
+// otherDefaults names the other default pools, if this is one.
+func (r *reconciler) otherDefaults(name string) []string {
+	if _, is := r.defaults[name]; !is {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(r.defaults)), func(other string) bool { return other == name })
+}
+
+func defaultsText(others []string) string {
+	return fmt.Sprintf("already exists a default EIP: %s. Both serve, the first by name before the other: take annotation %s off all but one", someOf(others), v1alpha2.AnnotationDefaultEip)
 }
 
 // someOf joins the first few of many texts.

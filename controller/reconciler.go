@@ -48,6 +48,7 @@ type reconciler struct {
 	disputes   disputes
 	terms      map[ipam.ServiceKey]uint64 // see termsOf
 	statuses   map[string]time.Time       // when an Eip's status was last written
+	defaults   map[string]struct{}        // the Eips that are marked as default
 	rested     map[string]time.Time       // when the next address of an Eip has rested
 }
 
@@ -66,6 +67,7 @@ func newReconciler(mgr manager.Manager, o Options) *reconciler {
 		disputes: newDisputes(),
 		terms:    map[ipam.ServiceKey]uint64{},
 		statuses: map[string]time.Time{},
+		defaults: map[string]struct{}{},
 		rested:   map[string]time.Time{},
 	}
 }

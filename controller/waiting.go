@@ -29,8 +29,9 @@ type waiter struct {
 	created time.Time
 	wish    ipam.Request
 	reason  ipam.Reason
-	address netip.Addr // that it asks for and cannot have
-	pools   []string   // in whose lines it stands
+	// addresses that it asks for and cannot have
+	addresses []netip.Addr
+	pools     []string // in whose lines it stands
 	// holds tells that the Service has an address and waits for another.
 	holds bool
 }
@@ -49,12 +50,15 @@ func newWaiting() waiting {
 // add has a Service wait for what its refusal says would help.
 func (w *waiting) add(created time.Time, wish ipam.Request, refusal *ipam.Refusal, holds bool) {
 	w.remove(wish.Service)
-	s := &waiter{key: wish.Service, created: created, wish: wish, reason: refusal.Reason, address: refusal.Address, holds: holds}
+	s := &waiter{key: wish.Service, created: created, wish: wish, reason: refusal.Reason, holds: holds}
+	s.addresses = []netip.Addr{refusal.Address, refusal.OtherAddress}
 	w.services[s.key] = s
 	for _, pool := range refusal.Pools {
 		w.join(pool, s)
 	}
-	w.addresses.add(s.address, s)
+	for _, addr := range s.addresses {
+		w.addresses.add(addr, s)
+	}
 	w.keys.add(s.wish.ShareKey, s)
 	if !holds {
 		w.pending[s.reason]++
@@ -71,7 +75,9 @@ func (w *waiting) remove(key ipam.ServiceKey) {
 		w.lines[pool].leave(s)
 		w.dropIdle(pool)
 	}
-	w.addresses.remove(s.address, s)
+	for _, addr := range s.addresses {
+		w.addresses.remove(addr, s)
+	}
 	w.keys.remove(s.wish.ShareKey, s)
 	if !s.holds {
 		w.pending[s.reason]--

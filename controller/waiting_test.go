@@ -34,6 +34,10 @@ func forAddress(addr string) func(*ipam.Request, *ipam.Refusal) {
 	return func(_ *ipam.Request, r *ipam.Refusal) { r.Address = netip.MustParseAddr(addr) }
 }
 
+func andForAddress(addr string) func(*ipam.Request, *ipam.Refusal) {
+	return func(_ *ipam.Request, r *ipam.Refusal) { r.OtherAddress = netip.MustParseAddr(addr) }
+}
+
 func withKey(key string) func(*ipam.Request, *ipam.Refusal) {
 	return func(w *ipam.Request, _ *ipam.Refusal) { w.ShareKey = key }
 }
@@ -129,12 +133,13 @@ func TestWakesOnlyWhomItMayHelp(t *testing.T) {
 	q.wait("a/quota", 1, ipam.QuotaExceeded, inLineOf("x"))
 	q.wait("b/quota", 2, ipam.QuotaExceeded, inLineOf("x"))
 	q.wait("b/taken", 3, ipam.AddressInUse, forAddress("10.0.0.1"))
-	q.wait("b/shares", 4, ipam.SharingRefused, forAddress("10.0.0.1"), withKey("k"))
+	q.wait("b/shares", 4, ipam.SharingRefused, forAddress("10.0.0.1"), andForAddress("2001:db8::1"), withKey("k"))
 	q.wait("b/junk", 0, ipam.InvalidRequest)
 	q.wait("c/nopool", 5, ipam.NoEligiblePool)
 
 	q.same("waiting for 10.0.0.1", texts(q.forAddress(netip.MustParseAddr("10.0.0.1"))), []string{"b/taken", "b/shares"})
 	q.same("waiting for 10.0.0.2", texts(q.forAddress(netip.MustParseAddr("10.0.0.2"))), nil)
+	q.same("waiting for 2001:db8::1", texts(q.forAddress(netip.MustParseAddr("2001:db8::1"))), []string{"b/shares"})
 	q.same("waiting with key k", texts(q.forKey("k")), []string{"b/shares"})
 	q.same("waiting on x", texts(q.onPool("x")), []string{"a/quota", "b/quota"})
 	q.same("waiting in b", texts(q.inNamespace("b")), []string{"b/quota", "b/taken", "b/shares"})

@@ -64,7 +64,7 @@ func (w *world) lead() {
 		client: cacheClient{w: w}, live: liveReader{w: w}, queue: queue{w: w},
 		events: newReporter(w.events), metrics: newMetrics(), now: func() time.Time { return w.clock },
 		ipam: ipam.New(func() time.Time { return w.clock }), uids: map[ipam.ServiceKey]types.UID{}, waiting: newWaiting(), written: written{},
-		disputes: newDisputes(), terms: map[ipam.ServiceKey]uint64{}, statuses: map[string]time.Time{}, rested: map[string]time.Time{},
+		disputes: newDisputes(), terms: map[ipam.ServiceKey]uint64{}, statuses: map[string]time.Time{}, rested: map[string]time.Time{}, defaults: map[string]struct{}{},
 	}
 }
 

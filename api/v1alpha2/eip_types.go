@@ -271,8 +271,8 @@ type EipStatus struct {
 	// +optional
 	Ready bool `json:"ready,omitempty"`
 
-	// Conditions say more: Ready, Overlapping, Exhausted, DeletionWaits and
-	// OutOfPool.
+	// Conditions say more: Ready, Overlapping, Exhausted, DeletionWaits,
+	// OutOfPool and DefaultConflict.
 	//
 	// +listType=map
 	// +listMapKey=type
@@ -295,6 +295,9 @@ const (
 	// ConditionOutOfPool is True while Services hold addresses that came from
 	// the pool and were cut from it. They keep them.
 	ConditionOutOfPool = "OutOfPool"
+	// ConditionDefaultConflict is True while another Eip is marked as default
+	// as well. Both serve, the first by name before the other.
+	ConditionDefaultConflict = "DefaultConflict"
 )
 
 // Eip is a pool of load-balancer addresses.

@@ -186,6 +186,15 @@ func TestClaimantsMoveAway(t *testing.T) {
 	}
 }
 
+// A claimant that asks for another pool with the address gets one of its own.
+func TestYoungerClaimantChangesPool(t *testing.T) {
+	l := newLife(t, poolOf("eip", "10.0.0.0-10.0.0.1"), poolOf("twin", "10.0.0.0-10.0.0.1"))
+	l.Adopt(req("ns/older"), addrs("10.0.0.0"), "eip")
+	l.Adopt(req("ns/younger"), addrs("10.0.0.0"), "eip")
+	l.assign("10.0.0.1 twin ByName", req("ns/younger", named("twin")))
+	l.assign("10.0.0.0 twin ByName", req("ns/older", named("twin")))
+}
+
 // Adoption takes the first address of each family, and trusts the label only
 // for what the pool contains.
 func TestAdopt(t *testing.T) {

@@ -106,3 +106,12 @@ func TestQuotaOfOverlappingPools(t *testing.T) {
 	l.assign("10.0.0.1 twin ByName", req("a/2", named("twin"), asking("10.0.0.1"), key("k"), ports(3)))
 	l.assign("10.0.0.1 twin ByName", req("c/1", named("twin"), asking("10.0.0.1"), key("k"), ports(4)))
 }
+
+// Which shared address a dual-stack Service is given may depend on what is
+// left for its other family.
+func TestQuotaOfSharedDualStack(t *testing.T) {
+	l := newLife(t, poolOf("p", "10.0.0.1 2001:db8::1", isDefault, limit("b", 1), sharingAmong("*")), poolOf("q", "10.1.0.1", isDefault, sharingAmong("*")))
+	l.assign("10.0.0.1 p ByName", req("a/1", named("p"), key("k"), ports(1)))
+	l.assign("10.1.0.1 q ByName", req("a/2", named("q"), key("k"), ports(1)))
+	l.assign("10.1.0.1 q Sharing + 2001:db8::1 p Default", req("b/1", dual(RequireDualStack), key("k"), ports(2)))
+}

@@ -80,6 +80,31 @@ func TestRefusalsSayWhatToWaitFor(t *testing.T) {
 	}
 }
 
+// A Service that can use either family waits for both.
+func TestRefusalOfEitherFamily(t *testing.T) {
+	l := newLife(t, poolOf("eip", "10.0.0.1 2001:db8::1", isDefault, quarantine(time.Hour)))
+	l.assign("2001:db8::1 eip Default", req("n/6", families(IPv6)))
+	l.Release(service("n/6"))
+	l.wait(time.Minute)
+	l.assign("10.0.0.1 eip Default", req("n/4", families(IPv4)))
+	l.Release(service("n/4"))
+	for _, either := range [][]Family{nil, {IPv4, IPv6}, {IPv6, IPv4}} {
+		if r := l.refusedWith(req("n/s", families(either...)), `"eip"`); !r.RetryAt.Equal(l.clock.Add(59 * time.Minute)) {
+			t.Errorf("%v: retry at %s", either, r.RetryAt)
+		}
+	}
+}
+
+// Two addresses asked for may both be in the way.
+func TestRefusalOfTwoAddresses(t *testing.T) {
+	l := newLife(t, four(), six())
+	l.assign("10.0.0.1 four ByName + 2001:db8::1 six ByName", req("n/1", dual(RequireDualStack), named("four", "six")))
+	r := l.refusedWith(req("n/2", dual(PreferDualStack), asking("10.0.0.1", "2001:db8::1")), "10.0.0.1")
+	if r.Address != addr("10.0.0.1") || r.OtherAddress != addr("2001:db8::1") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A message stays within what an event may carry, whatever is in it.
 func TestRefusalTextsAreBounded(t *testing.T) {
 	hostile := strings.Repeat("\x00\xff\"é", 1000)

@@ -68,7 +68,7 @@ func inNoPool(addr netip.Addr) *Refusal {
 
 func notInPool(x Allocation) *Refusal {
 	if x.Pool == "" {
-		return refuse(NotInPool, "the Service keeps address %s, which is in no Eip and is not announced: create an Eip that contains it, or ask for an address of one", x.Address)
+		return refuse(NotInPool, "the Service keeps address %s, which is in no Eip: create an Eip that contains it, or ask for an address of one", x.Address)
 	}
 	return refuse(NotInPool, "the Service keeps address %s, which Eip %s does not contain any more, nor does another: add it to spec.addresses of the Eip, or ask for an address that an Eip contains", x.Address, quote(x.Pool))
 }
@@ -82,7 +82,7 @@ func addressFamilyMismatch(addr netip.Addr, req *Request) *Refusal {
 }
 
 func noEligiblePool(namespace string) *Refusal {
-	return refuse(NoEligiblePool, "no Eip is bound to namespace %s, or its spec.serviceSelector does not match the Service, and none is the default: name an Eip in annotation %s, add the namespace to spec.namespaces of an Eip, or mark one as default with annotation %s: \"true\"",
+	return refuse(NoEligiblePool, "no Eip serves the Service: none is bound to namespace %s (and selects the Service where it has a spec.serviceSelector), and none is the default. Name an Eip in annotation %s, add the namespace to spec.namespaces of an Eip, or mark one as default with annotation %s: \"true\"",
 		quote(namespace), v1alpha2.AnnotationPool, v1alpha2.AnnotationDefaultEip)
 }
 

@@ -38,13 +38,11 @@ func TestScale(t *testing.T) {
 	}
 	s := &scale{cluster: c, clientset: clientset, journal: journal}
 	c.startController()
-	s.create("first", "big", 1)
-	s.addressed(1)
+	s.addressed(1, s.create("first", "big", 1)...)
 
 	c.run("each address is one write of the status", func(t *testing.T) {
 		before := s.settledWrites()
-		s.create("svc", "big", services)
-		s.addressed(services + 1)
+		s.addressed(services, s.create("svc", "big", services)...)
 		written := s.settledWrites().Since(before)
 		for name, h := range s.journal.Histories() {
 			if h.StatusWrites != 1 || h.ObjectWrites > 1 {
@@ -148,7 +146,7 @@ func (s *scale) create(prefix, pool string, n int) []string {
 	return names
 }
 
-// addressed waits until n Services have an address: of those named, or of all.
+// addressed waits until n of the named Services have an address.
 func (s *scale) addressed(n int, names ...string) {
 	s.t.Helper()
 	ctx, cancel := contextWithTimeout(s.t)

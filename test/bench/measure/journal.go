@@ -142,12 +142,16 @@ func (j *Journal) Changed() []string {
 	return names
 }
 
-// Await waits until the number of Services with an address is n. Those of the
-// names that are given count, all if none is.
+// Await waits until so many of the named Services have an address.
 func (j *Journal) Await(ctx context.Context, n int, names ...string) error {
+	lacking := "" // one that has none keeps all from having one
 	for {
 		j.mu.Lock()
-		got, changed, err := j.addressed(names), j.changed, j.err
+		got := 0
+		if n < len(names) || !j.lacks(lacking) {
+			got, lacking = j.addressed(names)
+		}
+		changed, err := j.changed, j.err
 		j.mu.Unlock()
 		if got == n {
 			return nil
@@ -158,26 +162,31 @@ func (j *Journal) Await(ctx context.Context, n int, names ...string) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %d addresses, there are %d: %w", n, got, context.Cause(ctx))
+			j.mu.Lock()
+			got, lacking = j.addressed(names)
+			j.mu.Unlock()
+			return fmt.Errorf("waiting for %d addresses, there are %d; Service %q has none: %w", n, got, lacking, context.Cause(ctx))
 		}
 	}
 }
 
-func (j *Journal) addressed(names []string) int {
-	has := func(f *followed) bool { return f != nil && len(f.last.Status.LoadBalancer.Ingress) > 0 }
-	n := 0
-	if len(names) > 0 {
-		for _, name := range names {
-			if has(j.services[name]) {
-				n++
-			}
+// addressed counts the Services that have an address, and names one that has
+// none; the lock is held.
+func (j *Journal) addressed(names []string) (n int, lacking string) {
+	for _, name := range names {
+		if !j.has(name) {
+			lacking = name
+			continue
 		}
-		return n
+		n++
 	}
-	for _, f := range j.services {
-		if has(f) {
-			n++
-		}
-	}
-	return n
+	return n, lacking
 }
+
+func (j *Journal) has(name string) bool {
+	f := j.services[name]
+	return f != nil && len(f.last.Status.LoadBalancer.Ingress) > 0
+}
+
+// lacks tells whether a Service, if one is named, has no address.
+func (j *Journal) lacks(name string) bool { return name != "" && !j.has(name) }
