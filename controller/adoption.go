@@ -14,6 +14,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // pageSize is how many Services the API server is asked for at once.
@@ -45,8 +46,8 @@ func (r *reconciler) adoptAll(ctx context.Context) error {
 	recorded := recordedIn(eips.Items)
 	var pending []ipam.ServiceKey
 	for _, svc := range found {
-		if r.adopt(svc, recorded[keyOf(svc)]); !r.holds(svc) {
-			pending = append(pending, keyOf(svc))
+		if r.adopt(svc, recorded[wish.KeyOf(svc)]); !r.holds(svc) {
+			pending = append(pending, wish.KeyOf(svc))
 		}
 	}
 	r.restoreQuarantine(eips.Items)
@@ -105,9 +106,9 @@ func (r *reconciler) adopt(svc *corev1.Service, recorded []netip.Addr) {
 	if len(found) == 0 {
 		return
 	}
-	r.uids[keyOf(svc)] = svc.UID
-	wish, _ := wishOf(svc, nil, r.hasPool) // a wish that cannot be read is refused later
-	r.touch(r.ipam.Adopt(wish, found, recordedPool(svc))...)
+	r.uids[wish.KeyOf(svc)] = svc.UID
+	asked, _ := wish.Of(svc, nil, r.hasPool) // what cannot be read is refused later
+	r.touch(r.ipam.Adopt(asked, found, recordedPool(svc))...)
 }
 
 // recordedIn reads the addresses that Eips record as used. OpenELB kept the
@@ -145,6 +146,6 @@ func (r *reconciler) restoreQuarantine(eips []v1alpha2.Eip) {
 }
 
 func (r *reconciler) holds(svc *corev1.Service) bool {
-	held, _ := r.ipam.Lookup(keyOf(svc))
+	held, _ := r.ipam.Lookup(wish.KeyOf(svc))
 	return len(held) > 0
 }

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // Somebody who takes our address out of a Service's status again and again is
@@ -29,7 +31,7 @@ func TestDisputeSlowsDown(t *testing.T) {
 	if n := len(w.writes); n < disputeTries || n > 40 {
 		t.Errorf("%d writes in an hour", n)
 	}
-	if after := w.later[requestForService(keyOf(w.at("a")))]; after <= 0 || after > maxDisputeDelay {
+	if after := w.later[requestForService(wish.KeyOf(w.at("a")))]; after <= 0 || after > maxDisputeDelay {
 		t.Errorf("it looks again after %v", after)
 	}
 	events := w.eventsSoFar()

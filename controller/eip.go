@@ -134,7 +134,7 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 		if pool.Disabled || pool.Deleting {
 			r.retry(r.waiting.onPool(pool.Name))
 		} else {
-			r.waiting.poolChanged(pool.Name, func(wish *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, wish) })
+			r.waiting.poolChanged(pool.Name, func(asked *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, asked) })
 		}
 	}
 	r.callNext(pool.Name)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 	"github.com/fairway-lb/fairway/internal/note"
 )
 
@@ -124,7 +125,7 @@ func (e *reporter) deletionWaits(eip *v1alpha2.Eip, text string) {
 // satisfied says that a Service's request is met and written down.
 func (e *reporter) satisfied(svc *corev1.Service) {
 	for _, reason := range []string{reasonAssignIPFailed, reasonConstructRequest, reasonUpdateServiceStatus, reasonReleaseIPFailed} {
-		delete(e.warned[requestForService(keyOf(svc))].texts, reason)
+		delete(e.warned[requestForService(wish.KeyOf(svc))].texts, reason)
 	}
 }
 

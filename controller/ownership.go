@@ -6,6 +6,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // wanted tells whether a Service asks Fairway for an address, or goes on to
@@ -38,7 +39,7 @@ func recordedPool(svc *corev1.Service) string {
 	if label := svc.Labels[v1alpha2.LabelPool]; label != "" {
 		return label
 	}
-	_, pool := firstOf(svc, v1alpha2.MetalLBPrefix+v1alpha2.MetalLBAllocatedFrom, v1alpha2.MetalLBDeprecatedPrefix+v1alpha2.MetalLBAllocatedFrom)
+	_, pool := wish.First(svc, v1alpha2.MetalLBPrefix+v1alpha2.MetalLBAllocatedFrom, v1alpha2.MetalLBDeprecatedPrefix+v1alpha2.MetalLBAllocatedFrom)
 	return pool
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // errCrash is what a process sees that dies in the middle of a write.
@@ -244,12 +245,12 @@ func (r *random) calm() {
 
 // nothingHelps checks that a Service has what a new decision would give it.
 func (r *random) nothingHelps(svc *corev1.Service) {
-	wish, refusal := wishOf(svc, nil, r.r.hasPool)
-	before, _ := r.r.ipam.Lookup(keyOf(svc))
+	asked, refusal := wish.Of(svc, nil, r.r.hasPool)
+	before, _ := r.r.ipam.Lookup(wish.KeyOf(svc))
 	if refusal != nil {
 		return
 	}
-	if after := r.r.ipam.Assign(wish); !slices.Equal(after.Held, before) {
+	if after := r.r.ipam.Assign(asked); !slices.Equal(after.Held, before) {
 		r.fail("%s has %v, and nobody told it that it could have %v", svc.Name, before, after.Held)
 	}
 	for _, held := range before {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // record writes an outcome into the Service: the mark, the ingress, the
@@ -22,7 +23,7 @@ import (
 // how far the move got, the other way round it would say that the old address
 // had come from the new pool.
 func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
-	_, leaving := r.ipam.Lookup(keyOf(svc))
+	_, leaving := r.ipam.Lookup(wish.KeyOf(svc))
 	if len(leaving) > 0 && controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) {
 		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
 			return nil, err

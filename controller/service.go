@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // reconcileService gives a Service the address that it wants, or takes back
@@ -32,7 +33,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 	case r.written.stale(req, svc.ResourceVersion):
 		return errBehind
 	}
-	if uid, known := r.uids[keyOf(svc)]; known && uid != svc.UID {
+	if uid, known := r.uids[wish.KeyOf(svc)]; known && uid != svc.UID {
 		// Created anew under the same name: it inherits nothing.
 		if err := r.confirm(ctx, req, svc.ResourceVersion); err != nil {
 			return err
@@ -42,7 +43,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 	if !wanted(svc, r.options.DefaultLoadBalancer) {
 		return r.release(ctx, req, svc)
 	}
-	r.uids[keyOf(svc)] = svc.UID
+	r.uids[wish.KeyOf(svc)] = svc.UID
 	r.adopt(svc, nil)
 	return r.assign(ctx, req, svc)
 }
@@ -88,7 +89,7 @@ func (r *reconciler) assign(ctx context.Context, req request, svc *corev1.Servic
 	if outcome.Refusal == nil {
 		r.events.satisfied(svc)
 	}
-	if left := r.ipam.Settle(keyOf(svc)); len(left) > 0 {
+	if left := r.ipam.Settle(wish.KeyOf(svc)); len(left) > 0 {
 		r.reportReleased(ctx, svc, left, whyLeft(outcome))
 		r.freed(svc.Namespace, left)
 	}
@@ -102,21 +103,21 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	if err != nil {
 		return ipam.Outcome{}, err
 	}
-	key := keyOf(svc)
+	key := wish.KeyOf(svc)
 	before, _ := r.ipam.Lookup(key)
-	wish, refusal := wishOf(svc, labels, r.hasPool)
+	asked, refusal := wish.Of(svc, labels, r.hasPool)
 	outcome := ipam.Outcome{Held: before, Refusal: refusal}
 	if refusal == nil {
-		outcome = r.ipam.Assign(wish)
+		outcome = r.ipam.Assign(asked)
 	}
 	if !slices.Equal(outcome.Held, before) {
 		r.touch(before...)
 		r.touch(outcome.Held...)
 	}
 	r.retry(outcome.Recheck)
-	r.followSharing(wish, outcome.Held)
+	r.followSharing(asked, outcome.Held)
 	if why := cmp.Or(outcome.Refusal, outcome.Lacks); why != nil {
-		r.waiting.add(svc.CreationTimestamp.Time, wish, why, len(outcome.Held) > 0)
+		r.waiting.add(svc.CreationTimestamp.Time, asked, why, len(outcome.Held) > 0)
 	} else {
 		r.waiting.remove(key)
 	}
@@ -133,7 +134,7 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 // when the Service does not show them any more. A Service that is not marked
 // and holds nothing is not touched.
 func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Service) error {
-	held, leaving := r.ipam.Lookup(keyOf(svc))
+	held, leaving := r.ipam.Lookup(wish.KeyOf(svc))
 	gone := slices.Concat(held, leaving)
 	withdrawn, err := r.recordWithdrawal(ctx, req, svc, gone)
 	if err != nil {

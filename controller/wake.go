@@ -6,17 +6,17 @@ import (
 
 // followSharing looks again at those who wait for an address of this Service,
 // if what it shares, and on which terms, is not what it was.
-func (r *reconciler) followSharing(wish ipam.Request, held []ipam.Allocation) {
-	terms := termsOf(wish, held)
-	if r.terms[wish.Service] == terms {
+func (r *reconciler) followSharing(asked ipam.Request, held []ipam.Allocation) {
+	terms := termsOf(asked, held)
+	if r.terms[asked.Service] == terms {
 		return
 	}
-	r.terms[wish.Service] = terms
+	r.terms[asked.Service] = terms
 	for _, allocation := range held {
 		r.retry(r.waiting.forAddress(allocation.Address))
 	}
-	if wish.ShareKey != "" && len(held) > 0 {
-		r.retry(r.waiting.forKey(wish.ShareKey))
+	if asked.ShareKey != "" && len(held) > 0 {
+		r.retry(r.waiting.forKey(asked.ShareKey))
 	}
 }
 

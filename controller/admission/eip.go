@@ -21,6 +21,11 @@ type Cluster struct {
 	NodeAddresses []netip.Addr
 }
 
+// hasEip tells whether there is an Eip of a name.
+func (c *Cluster) hasEip(name string) bool {
+	return c != nil && slices.ContainsFunc(c.Eips, func(eip v1alpha2.Eip) bool { return eip.Name == name })
+}
+
 // Denials, worded as OpenELB's were.
 const (
 	denialDefault   = "already exists a default EIP"

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
+	"github.com/fairway-lb/fairway/controller/wish"
 )
 
 // ReviewService says what of a Service will not do what it seems to; a Service
@@ -35,9 +35,9 @@ func ReviewService(svc *corev1.Service, byDefault bool, cluster *Cluster) []stri
 	}
 	addressField, addresses, addressWarnings := requestedAddresses(svc)
 	warnings = append(warnings, addressWarnings...)
-	poolKey, pools := namedPools(svc)
+	poolKey, pools := wish.Pools(svc, cluster.hasEip)
 	if cluster != nil {
-		warnings = append(warnings, missingPools(poolKey, pools, cluster.Eips)...)
+		warnings = append(warnings, missingPools(poolKey, pools, cluster)...)
 	}
 	named := ""
 	switch {
@@ -55,7 +55,7 @@ func notOurs(svc *corev1.Service, byDefault bool) string {
 	mark, marked := svc.Annotations[v1alpha2.AnnotationLoadBalancer]
 	optIn := mark == v1alpha2.LoadBalancerValue || mark == v1alpha2.LegacyLoadBalancerValue
 	class := svc.Spec.LoadBalancerClass
-	asks := firstKey(svc, v1alpha2.AnnotationPool, v1alpha2.AnnotationAddress, v1alpha2.AnnotationShare, v1alpha2.LegacyAnnotationPool, v1alpha2.LegacyAnnotationAddress)
+	asksBy, asks := wish.First(svc, v1alpha2.AnnotationPool, v1alpha2.AnnotationAddress, v1alpha2.AnnotationShare, v1alpha2.LegacyAnnotationPool, v1alpha2.LegacyAnnotationAddress)
 	switch {
 	case svc.Spec.Type != corev1.ServiceTypeLoadBalancer:
 		if optIn {
@@ -70,18 +70,7 @@ func notOurs(svc *corev1.Service, byDefault bool) string {
 	case marked:
 		return fmt.Sprintf("annotation %s is %.40q and has no effect: only %q has Fairway serve the Service", v1alpha2.AnnotationLoadBalancer, mark, v1alpha2.LoadBalancerValue)
 	case asks != "":
-		return fmt.Sprintf("annotation %s has no effect: add annotation %s: %s to have Fairway serve the Service", asks, v1alpha2.AnnotationLoadBalancer, v1alpha2.LoadBalancerValue)
-	}
-	return ""
-}
-
-// firstKey returns the first of several annotations that is there and not
-// empty, "" if none is.
-func firstKey(svc *corev1.Service, keys ...string) string {
-	for _, key := range keys {
-		if svc.Annotations[key] != "" {
-			return key
-		}
+		return fmt.Sprintf("annotation %s has no effect: add annotation %s: %s to have Fairway serve the Service", asksBy, v1alpha2.AnnotationLoadBalancer, v1alpha2.LoadBalancerValue)
 	}
 	return ""
 }
@@ -89,17 +78,13 @@ func firstKey(svc *corev1.Service, keys ...string) string {
 // requestedAddresses returns the addresses that a Service asks for, the field
 // that says so, and what is wrong with what it says.
 func requestedAddresses(svc *corev1.Service) (field string, addresses []netip.Addr, warnings []string) {
-	const specField = "spec.loadBalancerIP"
-	field, text := specField, svc.Spec.LoadBalancerIP
-	key := firstKey(svc, v1alpha2.AnnotationAddress, v1alpha2.LegacyAnnotationAddress)
-	if key != "" {
-		field, text = "annotation "+key, svc.Annotations[key]
-	}
+	field, text := wish.Addresses(svc)
 	addresses, refusal := ipam.ReadAddresses(field, text)
 	if refusal != nil {
 		return field, nil, []string{refusal.Message}
 	}
-	if key == "" || svc.Spec.LoadBalancerIP == "" {
+	const specField = "spec.loadBalancerIP"
+	if field == specField || svc.Spec.LoadBalancerIP == "" {
 		return field, addresses, nil
 	}
 	overridden, refusal := ipam.ReadAddresses(specField, svc.Spec.LoadBalancerIP)
@@ -115,20 +100,10 @@ func sameAddresses(a, b []netip.Addr) bool {
 	return slices.Equal(a, b)
 }
 
-func namedPools(svc *corev1.Service) (key string, pools []string) {
-	key = firstKey(svc, v1alpha2.AnnotationPool, v1alpha2.LegacyAnnotationPool)
-	for name := range strings.SplitSeq(svc.Annotations[key], ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			pools = append(pools, name)
-		}
-	}
-	return key, pools
-}
-
-func missingPools(key string, pools []string, eips []v1alpha2.Eip) []string {
+func missingPools(key string, pools []string, cluster *Cluster) []string {
 	var warnings []string
 	for _, pool := range pools {
-		if !slices.ContainsFunc(eips, func(eip v1alpha2.Eip) bool { return eip.Name == pool }) {
+		if !cluster.hasEip(pool) {
 			warnings = append(warnings, fmt.Sprintf("annotation %s names Eip %.80s, which does not exist (yet)", key, pool))
 		}
 	}
@@ -139,10 +114,9 @@ func missingPools(key string, pools []string, eips []v1alpha2.Eip) []string {
 // is as it says anyway: OpenELB's users name protocol and pool together. named
 // is what makes it ignored, "" if nothing does.
 func protocolWarning(svc *corev1.Service, named string, pools []string, addresses []netip.Addr, cluster *Cluster) []string {
-	key := firstKey(svc, v1alpha2.AnnotationProtocol, v1alpha2.LegacyAnnotationProtocol)
-	protocol := svc.Annotations[key]
+	key, protocol := wish.Protocol(svc)
 	switch {
-	case key == "":
+	case protocol == "":
 		return nil
 	case named == "":
 		if !slices.Contains([]string{v1alpha2.ProtocolBGP, v1alpha2.ProtocolLayer2, v1alpha2.ProtocolVIP}, protocol) {

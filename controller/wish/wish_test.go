@@ -1,4 +1,4 @@
-package controller
+package wish
 
 import (
 	"reflect"
@@ -6,13 +6,28 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
+type change = func(*corev1.Service)
+
+func loadBalancer(changes ...change) *corev1.Service {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "svc"}}
+	for _, c := range changes {
+		c(svc)
+	}
+	return svc
+}
+
+func annotated(key, value string) change {
+	return func(svc *corev1.Service) { metav1.SetMetaDataAnnotation(&svc.ObjectMeta, key, value) }
+}
+
 // What Services ask for, and what is refused as unreadable.
-func TestWishOf(t *testing.T) {
+func TestOf(t *testing.T) {
 	byAnnotation := func(text string) change { return annotated(v1alpha2.AnnotationAddress, text) }
 	byField := func(text string) change {
 		return func(svc *corev1.Service) { svc.Spec.LoadBalancerIP = text }
@@ -24,7 +39,7 @@ func TestWishOf(t *testing.T) {
 		address string
 		refused string // a part of the message
 	}{
-		{"nothing", loadBalancer(optIn), "", "", ""},
+		{"nothing", loadBalancer(), "", "", ""},
 		{"a pool", loadBalancer(annotated(v1alpha2.AnnotationPool, "eip")), "eip", "", ""},
 		{"an address", loadBalancer(byAnnotation("10.0.0.1")), "", "10.0.0.1", ""},
 		{"an address by field", loadBalancer(byField("10.0.0.1")), "", "10.0.0.1", ""},
@@ -50,12 +65,12 @@ func TestWishOf(t *testing.T) {
 		{"IPv4 in IPv6", loadBalancer(byAnnotation("::ffff:10.0.0.1")), "", "", "::ffff"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			wish, refusal := wishOf(test.svc, nil, func(name string) bool { return name == "eip" })
+			req, refusal := Of(test.svc, nil, func(name string) bool { return name == "eip" })
 			var texts []string
-			for _, addr := range wish.Addresses {
+			for _, addr := range req.Addresses {
 				texts = append(texts, addr.String())
 			}
-			if pools, addresses := strings.Join(wish.Pools, ","), strings.Join(texts, ","); pools != test.pool || addresses != test.address {
+			if pools, addresses := strings.Join(req.Pools, ","), strings.Join(texts, ","); pools != test.pool || addresses != test.address {
 				t.Errorf("asks for pools %q, addresses %q", pools, addresses)
 			}
 			switch {
@@ -68,12 +83,12 @@ func TestWishOf(t *testing.T) {
 	}
 }
 
-func TestWishOfFamiliesAndNamespace(t *testing.T) {
+func TestOfFamiliesAndNamespace(t *testing.T) {
 	svc := loadBalancer(func(svc *corev1.Service) {
 		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
 	})
-	wish, _ := wishOf(svc, map[string]string{"team": "x"}, func(string) bool { return false })
-	if !reflect.DeepEqual(wish.Families, []ipam.Family{ipam.IPv6, ipam.IPv4}) || wish.NamespaceLabels["team"] != "x" || wish.Service.String() != "ns/svc" {
-		t.Errorf("the wish is %+v", wish)
+	req, _ := Of(svc, map[string]string{"team": "x"}, func(string) bool { return false })
+	if !reflect.DeepEqual(req.Families, []ipam.Family{ipam.IPv6, ipam.IPv4}) || req.NamespaceLabels["team"] != "x" || req.Service.String() != "ns/svc" {
+		t.Errorf("the wish is %+v", req)
 	}
 }
