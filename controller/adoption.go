@@ -30,7 +30,7 @@ func (r *reconciler) adoptAll(ctx context.Context) error {
 		return fmt.Errorf("listing all Eips: %w", err)
 	}
 	for i := range eips.Items {
-		if pool, err := poolOf(&eips.Items[i]); err == nil {
+		if pool, readable, _ := poolOf(&eips.Items[i]); readable { // what is wrong is said later
 			r.ipam.SetPool(pool)
 		}
 	}
@@ -137,6 +137,7 @@ func recordedIn(eips []v1alpha2.Eip) map[ipam.ServiceKey][]netip.Addr {
 // restoreQuarantine has addresses go on resting that rested before.
 func (r *reconciler) restoreQuarantine(eips []v1alpha2.Eip) {
 	for i := range eips {
+		r.rested[eips[i].Name] = r.now() // it may be over before the Eip is looked at
 		for text, until := range eips[i].Status.Quarantined {
 			if addr, err := netip.ParseAddr(text); err == nil {
 				r.ipam.Rest(eips[i].Name, addr, until.Time)

@@ -1,10 +1,13 @@
 package controller
 
 import (
+	"bytes"
 	"hash/maphash"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 const (
@@ -90,14 +93,19 @@ func (d *dispute) wrote(last *uint64, digest uint64, now time.Time) (again, slow
 	return again, excess == 1
 }
 
-// otherManager names who else writes a part of a Service that is ours, as far
-// as the API server tells.
+// otherManager names who else wrote last to what is ours in a Service, "" if
+// the API server does not tell.
 func otherManager(svc *corev1.Service) string {
 	var name string
 	var latest time.Time
 	for _, field := range svc.ManagedFields {
-		if field.Manager != fieldManager && field.Time != nil && field.Time.After(latest) {
-			name, latest = field.Manager, field.Time.Time
+		if field.Manager == fieldManager || field.Time == nil || !field.Time.After(latest) || field.FieldsV1 == nil {
+			continue
+		}
+		for _, ours := range []string{`"f:loadBalancer"`, `"f:` + v1alpha2.LabelPool, v1alpha2.FinalizerService, v1alpha2.ConditionAllocated} {
+			if bytes.Contains(field.FieldsV1.GetRawBytes(), []byte(ours)) {
+				name, latest = field.Manager, field.Time.Time
+			}
 		}
 	}
 	return name

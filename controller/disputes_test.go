@@ -54,7 +54,7 @@ func TestDisputeSlowsDown(t *testing.T) {
 func managedBy(manager string, at time.Time) []metav1.ManagedFieldsEntry {
 	return []metav1.ManagedFieldsEntry{
 		{Manager: fieldManager, Time: &metav1.Time{Time: at.Add(time.Minute)}},
-		{Manager: "kubectl-create", Time: &metav1.Time{Time: at.Add(-time.Hour)}},
-		{Manager: manager, Time: &metav1.Time{Time: at}},
+		{Manager: "kubectl-create", Time: &metav1.Time{Time: at.Add(time.Minute)}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}},
+		{Manager: manager, Time: &metav1.Time{Time: at}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{"f:loadBalancer":{}}}`)}},
 	}
 }

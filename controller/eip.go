@@ -46,62 +46,70 @@ func (r *reconciler) reconcileEip(ctx context.Context, req request) (reconcile.R
 // keepEip does what there is to do for an Eip. One whose finalizer cannot be
 // written serves all the same.
 func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip) (reconcile.Result, error) {
-	pool, invalid := poolOf(eip)
-	if invalid == nil {
+	pool, readable, invalid := poolOf(eip)
+	known := r.hasPool(eip.Name)
+	if !readable && known { // it stays as it was, but for what ends it
+		before, _ := r.ipam.Pool(eip.Name)
+		before.Deleting, before.Rehome = pool.Deleting, pool.Rehome
+		pool = before
+	}
+	if readable || known {
 		r.setPool(pool)
-	} else {
-		r.leaveOut(eip, invalid)
+	}
+	problem := problemText(invalid, readable, known)
+	if invalid != nil {
+		r.events.invalidEip(eip, problem)
 	}
 	switch {
 	case pool.Deleting:
 		if done, err := r.finishDeletion(ctx, req, eip); done || err != nil {
 			return reconcile.Result{}, err
 		}
-	case invalid == nil:
+	case readable:
 		if err := r.ensureFinalizer(ctx, req, eip); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
-	result, err := r.writeStatus(ctx, req, eip, invalid)
+	result, err := r.writeStatus(ctx, req, eip, problem)
 	if err == nil && invalid == nil && !pool.Deleting {
 		r.events.forget(req)
 	}
 	return result, err
 }
 
-// poolOf reads a pool. With an error, only the pool's Name and Deleting are
-// set.
-func poolOf(eip *v1alpha2.Eip) (ipam.Pool, error) {
-	pool := ipam.Pool{Name: eip.Name, Deleting: !eip.DeletionTimestamp.IsZero()}
+// poolOf reads a pool. One whose name or addresses cannot be read is not
+// readable; of any other error, what it speaks of has no effect.
+func poolOf(eip *v1alpha2.Eip) (pool ipam.Pool, readable bool, err error) {
+	pool = ipam.Pool{Name: eip.Name, Deleting: !eip.DeletionTimestamp.IsZero()}
+	pool.Rehome = pool.Deleting && isTrue(eip.Annotations[v1alpha2.AnnotationForceDelete])
 	if errs := validation.IsValidLabelValue(eip.Name); len(errs) > 0 {
-		return pool, fmt.Errorf("its name cannot be the value of a label, which Services that hold its addresses carry (%s): create it under a shorter name", strings.Join(errs, "; "))
+		return pool, false, fmt.Errorf("its name cannot be the value of a label, which Services that hold its addresses carry (%s): create it under a shorter name", strings.Join(errs, "; "))
 	}
 	blocks, excluded, err := eip.Spec.Blocks()
 	if err != nil {
-		return pool, fmt.Errorf("%w: write an address, a CIDR, or a range whose first address is the lower; an Eip with a wrong spec.address has to be created anew", err)
-	}
-	var selector labels.Selector
-	if eip.Spec.ServiceSelector != nil {
-		if selector, err = metav1.LabelSelectorAsSelector(eip.Spec.ServiceSelector); err != nil {
-			return pool, fmt.Errorf("its spec.serviceSelector cannot be read: %w", err)
-		}
+		return pool, false, fmt.Errorf("%w: write an address, a CIDR, or a range whose first address is the lower; an Eip with a wrong spec.address has to be created anew", err)
 	}
 	pool.Space = ipam.NewSpace(blocks, excluded, eip.Spec.UsingKnownIPs)
 	pool.Protocol = eip.Spec.Protocol
 	pool.Disabled = eip.Spec.Disable
-	pool.Rehome = pool.Deleting && isTrue(eip.Annotations[v1alpha2.AnnotationForceDelete])
 	pool.Default = isTrue(eip.Annotations[v1alpha2.AnnotationDefaultEip])
 	pool.Exclusive = eip.Spec.Exclusive
 	pool.Priority = eip.Spec.Priority
 	pool.Namespaces = eip.Spec.Namespaces
 	pool.NamespaceSelector = eip.Spec.NamespaceSelector
-	pool.ServiceSelector = selector
 	pool.Rotate = eip.Spec.AllocationPolicy == v1alpha2.AllocationRotate
 	if rest := eip.Spec.Quarantine; rest != nil {
+		pool.Quarantine = max(0, rest.Duration)
 		if rest.Duration < 0 {
-			return pool, fmt.Errorf("its spec.quarantine %s is negative: write a duration such as 10m, or remove it", rest.Duration)
+			err = fmt.Errorf("spec.quarantine %s is negative, so no address rests: write a duration such as 10m, or remove it", rest.Duration)
 		}
-		pool.Quarantine = rest.Duration
+	}
+	if eip.Spec.ServiceSelector != nil {
+		var invalid error
+		if pool.ServiceSelector, invalid = metav1.LabelSelectorAsSelector(eip.Spec.ServiceSelector); invalid != nil {
+			pool.ServiceSelector = labels.Nothing()
+			err = fmt.Errorf("spec.serviceSelector cannot be read, so it selects no Service: %w", invalid)
+		}
 	}
 	if eip.Spec.Sharing != nil {
 		pool.SharingNamespaces = eip.Spec.Sharing.Namespaces
@@ -112,7 +120,21 @@ func poolOf(eip *v1alpha2.Eip) (ipam.Pool, error) {
 			pool.NamespaceLimits[namespace] = int(limit)
 		}
 	}
-	return pool, nil
+	return pool, true, err
+}
+
+// problemText says what an invalid spec means, "" if it is valid.
+func problemText(invalid error, readable, known bool) string {
+	switch {
+	case invalid == nil:
+		return ""
+	case readable:
+		return "Part of the Eip has no effect: " + invalid.Error()
+	case known:
+		return "The change of the Eip has no effect: " + invalid.Error()
+	default:
+		return "The Eip is not used: " + invalid.Error()
+	}
 }
 
 // isTrue reads a boolean annotation; OpenELB's users write "True" too.
@@ -131,29 +153,17 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 	if changed {
 		r.retry(affected)
 		r.lookAtEips(overlapped, r.ipam.Overlaps(pool.Name))
-		if pool.Disabled || pool.Deleting {
-			r.retry(r.waiting.onPool(pool.Name))
-		} else {
-			r.waiting.poolChanged(pool.Name, func(asked *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, asked) })
-		}
+		couldServe := func(asked *ipam.Request) bool { return r.ipam.CouldServe(pool.Name, asked) }
+		r.retry(r.waiting.misled(pool.Name, couldServe))
+		r.waiting.poolChanged(pool.Name, couldServe)
 	}
 	r.callNext(pool.Name)
-}
-
-// leaveOut reports a pool that cannot be used. Should it have been usable
-// before, it stays as it was.
-func (r *reconciler) leaveOut(eip *v1alpha2.Eip, err error) {
-	text := "The Eip is not used: " + err.Error()
-	if r.hasPool(eip.Name) {
-		text = "The change of the Eip has no effect: " + err.Error()
-	}
-	r.events.invalidEip(eip, text)
 }
 
 func (r *reconciler) dropPool(req request) {
 	overlapped := r.ipam.Overlaps(req.Name)
 	r.retry(r.ipam.RemovePool(req.Name))
-	r.retry(r.waiting.onPool(req.Name))
+	r.retry(r.waiting.misled(req.Name, func(*ipam.Request) bool { return false }))
 	r.lookAtEips(overlapped)
 	r.noteDefault(req.Name, false)
 	r.metrics.dropPool(req.Name)

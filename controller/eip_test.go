@@ -18,7 +18,7 @@ import (
 )
 
 func TestPoolOf(t *testing.T) {
-	pool, err := poolOf(eipOf("eip", "10.0.0.1-10.0.0.9", func(eip *v1alpha2.Eip) {
+	pool, _, err := poolOf(eipOf("eip", "10.0.0.1-10.0.0.9", func(eip *v1alpha2.Eip) {
 		eip.Spec.Disable, eip.Spec.Priority = true, 7
 		eip.Spec.Namespaces, eip.Spec.NamespaceSelector = []string{"ns"}, map[string]string{"a": "b"}
 		eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
@@ -33,7 +33,7 @@ func TestPoolOf(t *testing.T) {
 	for value, want := range map[string]bool{"true": true, "True": true, "TRUE": true, "false": false, "": false, "yes": false} {
 		eip := eipOf("eip", "10.0.0.1")
 		eip.Annotations = map[string]string{v1alpha2.AnnotationDefaultEip: value}
-		if pool, _ := poolOf(eip); pool.Default != want {
+		if pool, _, _ := poolOf(eip); pool.Default != want {
 			t.Errorf("marked default with %q: %t", value, pool.Default)
 		}
 	}
@@ -58,7 +58,7 @@ func TestPoolOfInvalidEip(t *testing.T) {
 		{eipOf(strings.Repeat("x", 64), "10.0.0.1"), "shorter name"},
 	} {
 		test.eip.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-		pool, err := poolOf(test.eip)
+		pool, _, err := poolOf(test.eip)
 		if err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s %+v: %v", test.eip.Name, test.eip.Spec, err)
 		}
@@ -73,14 +73,14 @@ func TestStatusOf(t *testing.T) {
 	four, six := eipOf("eip", "10.0.0.0-10.0.0.1"), eipOf("six", "2001:db8::/64")
 	w := newWorld(t, four, six)
 	for _, eip := range []*v1alpha2.Eip{four, six} {
-		pool, err := poolOf(eip)
+		pool, _, err := poolOf(eip)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.r.ipam.SetPool(pool)
 	}
 	status := func(eip *v1alpha2.Eip) v1alpha2.EipStatus {
-		s := w.r.statusOf(eip, nil, nil)
+		s := w.r.statusOf(eip, nil, "")
 		s.Conditions = nil
 		return s
 	}
@@ -136,7 +136,7 @@ func TestEipConditions(t *testing.T) {
 		{"not the default", func(eip *v1alpha2.Eip) { eip.Annotations = nil }, map[string]string{"DefaultConflict": "False NoOther"}, ""},
 		{"disabled", func(eip *v1alpha2.Eip) { eip.Spec.Disable = true }, map[string]string{"Ready": "False Disabled"}, "spec.disable"},
 		{"spoiled", func(eip *v1alpha2.Eip) { eip.Spec.Disable, eip.Spec.Exclude = false, []v1alpha2.PoolAddress{"junk"} },
-			map[string]string{"Ready": "False Invalid", "Exhausted": "False HasRoom"}, `The last change has no effect: spec.exclude[0] "junk"`},
+			map[string]string{"Ready": "False Invalid", "Exhausted": "False HasRoom"}, `The change of the Eip has no effect: spec.exclude[0] "junk"`},
 		{"cut", func(eip *v1alpha2.Eip) { eip.Spec.Exclude = []v1alpha2.PoolAddress{"10.0.0.1"} },
 			map[string]string{"Ready": "True Served", "OutOfPool": "True AddressesCut"}, "10.0.0.1 of Service ns/a"},
 		{"mended", func(eip *v1alpha2.Eip) { eip.Spec.Exclude = nil }, map[string]string{"Ready": "True Served", "OutOfPool": "False AllInside"}, ""},
@@ -169,7 +169,7 @@ func TestEipConditions(t *testing.T) {
 func TestStatusOfHugePool(t *testing.T) {
 	eip := eipOf("eip", "2001:db8::/64")
 	w := newWorld(t, eip)
-	pool, err := poolOf(eip)
+	pool, _, err := poolOf(eip)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestStatusOfHugePool(t *testing.T) {
 			t.Fatal(outcome.Refusal)
 		}
 	}
-	status := w.r.statusOf(eip, nil, nil)
+	status := w.r.statusOf(eip, nil, "")
 	bytes := 0
 	for addr, holder := range status.Used {
 		bytes += len(addr) + len(holder)

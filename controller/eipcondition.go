@@ -34,9 +34,9 @@ const (
 
 // eipConditions says how a pool is. Ready, Overlapping and Exhausted are
 // always there; the others while they are True, and False once they were.
-func (r *reconciler) eipConditions(eip *v1alpha2.Eip, holders []ipam.Holder, invalid error) []metav1.Condition {
+func (r *reconciler) eipConditions(eip *v1alpha2.Eip, holders []ipam.Holder, problem string) []metav1.Condition {
 	outside := r.ipam.OutOfPool(eip.Name)
-	conditions := []metav1.Condition{readyCondition(eip, invalid, r.hasPool(eip.Name))}
+	conditions := []metav1.Condition{readyCondition(eip, problem)}
 	if usage, ok := r.ipam.Usage(eip.Name); ok {
 		conditions = append(conditions, overlapCondition(r.ipam.Overlaps(eip.Name)), exhaustedCondition(usage))
 	}
@@ -54,13 +54,11 @@ func (r *reconciler) eipConditions(eip *v1alpha2.Eip, holders []ipam.Holder, inv
 	return conditions
 }
 
-func readyCondition(eip *v1alpha2.Eip, invalid error, inUse bool) metav1.Condition {
+func readyCondition(eip *v1alpha2.Eip, problem string) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha2.ConditionReady, Status: metav1.ConditionTrue, Reason: reasonServed, Message: "Addresses are given from the pool"}
 	switch {
-	case invalid != nil && inUse:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasonInvalid, "The last change has no effect: "+invalid.Error()
-	case invalid != nil:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasonInvalid, "The pool is not used: "+invalid.Error()
+	case problem != "":
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasonInvalid, problem
 	case !eip.DeletionTimestamp.IsZero():
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasonBeingDeleted, "No address is given because the Eip is being deleted. Those in use are kept"
 	case eip.Spec.Disable:

@@ -24,19 +24,15 @@ const maxUsedBytes = 512 << 10
 // writeStatus writes a changed status, unless the one before was written just
 // now: then it comes back later. It comes back, too, when the next address has
 // rested long enough.
-func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2.Eip, invalid error) (reconcile.Result, error) {
+func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2.Eip, problem string) (reconcile.Result, error) {
 	now := r.now()
 	if rest := r.statuses[eip.Name].Add(statusInterval).Sub(now); rest > 0 {
 		return reconcile.Result{RequeueAfter: rest}, nil
 	}
 	resting := r.ipam.Quarantined(eip.Name)
 	next := firstOfAll(resting)
-	if due := r.rested[eip.Name]; !due.IsZero() && !now.Before(due) {
-		r.waiting.roomMade(eip.Name, "")
-		r.callNext(eip.Name)
-	}
-	r.rested[eip.Name] = next
-	status := r.statusOf(eip, resting, invalid)
+	r.wakeRested(eip.Name, next, now)
+	status := r.statusOf(eip, resting, problem)
 	if !equality.Semantic.DeepEqual(status, eip.Status) {
 		original := eip.DeepCopy()
 		eip.Status = status
@@ -52,7 +48,7 @@ func (r *reconciler) writeStatus(ctx context.Context, req request, eip *v1alpha2
 }
 
 // statusOf sums up a pool. One that is not in service has no numbers.
-func (r *reconciler) statusOf(eip *v1alpha2.Eip, resting map[netip.Addr]time.Time, invalid error) v1alpha2.EipStatus {
+func (r *reconciler) statusOf(eip *v1alpha2.Eip, resting map[netip.Addr]time.Time, problem string) v1alpha2.EipStatus {
 	var status v1alpha2.EipStatus
 	holders := r.ipam.Holders(eip.Name)
 	if usage, ok := r.ipam.Usage(eip.Name); ok {
@@ -63,7 +59,7 @@ func (r *reconciler) statusOf(eip *v1alpha2.Eip, resting map[netip.Addr]time.Tim
 			Free:        usage.Free.String(),
 			Occupied:    usage.Full(),
 			V4:          usage.First.Is4(),
-			Ready:       invalid == nil,
+			Ready:       problem == "",
 			Used:        usedText(holders),
 			Quarantined: quarantinedText(resting),
 		}
@@ -72,7 +68,7 @@ func (r *reconciler) statusOf(eip *v1alpha2.Eip, resting map[netip.Addr]time.Tim
 		}
 	}
 	status.Conditions = slices.Clone(eip.Status.Conditions)
-	for _, condition := range r.eipConditions(eip, holders, invalid) {
+	for _, condition := range r.eipConditions(eip, holders, problem) {
 		setCondition(&status.Conditions, condition, r.now())
 	}
 	return status
@@ -114,7 +110,8 @@ func quarantinedText(resting map[netip.Addr]time.Time) map[string]metav1.Time {
 		if texts == nil {
 			texts = make(map[string]metav1.Time, len(resting))
 		}
-		texts[text] = metav1.NewTime(resting[addr]).Rfc3339Copy()
+		// Whole seconds, and not too early.
+		texts[text] = metav1.NewTime(resting[addr].Add(time.Second - 1).Truncate(time.Second))
 	}
 	return texts
 }

@@ -61,10 +61,11 @@ func (e *reporter) released(svc *corev1.Service, gone []ipam.Allocation, why str
 
 // refused explains why a Service has no address, or not the one it asks for.
 func (e *reporter) refused(svc *corev1.Service, outcome ipam.Outcome) {
-	reason := reasonAssignIPFailed
+	reason, other := reasonAssignIPFailed, reasonConstructRequest
 	if why := outcome.Refusal.Reason; why == ipam.InvalidRequest || why == ipam.NoEligiblePool {
-		reason = reasonConstructRequest
+		reason, other = other, reason
 	}
+	delete(e.warned[requestForService(wish.KeyOf(svc))].texts, other) // it may come again
 	e.warn(serviceRequest, svc, reason, string(outcome.Refusal.Reason), refusedText(outcome))
 }
 
@@ -77,11 +78,12 @@ func (e *reporter) implicitSharing(svc *corev1.Service, outcome ipam.Outcome) {
 
 // disputed tells that somebody else keeps changing what the controller wrote.
 func (e *reporter) disputed(svc *corev1.Service, manager string) {
-	if manager == "" {
-		manager = "unknown"
+	by := ""
+	if manager != "" {
+		by = fmt.Sprintf(" (field manager %q wrote last)", manager)
 	}
 	e.warn(serviceRequest, svc, reasonDispute, "Write", fmt.Sprintf(
-		"Another controller (field manager %q) keeps changing the label, finalizer or status that Fairway writes. It is written less and less often now: have only one of the two serve this Service, for example by spec.loadBalancerClass", manager))
+		"Somebody%s keeps changing the label, finalizer or status that Fairway writes. It is written less and less often now: have only one of the two serve this Service, for example by spec.loadBalancerClass", by))
 }
 
 // assignFailed reports that the API server did not take what was assigned.
@@ -117,7 +119,8 @@ func (e *reporter) invalidEip(eip *v1alpha2.Eip, text string) {
 // deletionWaits says which Services keep an Eip from going. It says so once:
 // the Eip's condition keeps up with them.
 func (e *reporter) deletionWaits(eip *v1alpha2.Eip, text string) {
-	if _, said := e.warned[requestForEip(eip.Name)].texts[reasonDeletionWaits]; !said {
+	of := e.warned[requestForEip(eip.Name)]
+	if _, said := of.texts[reasonDeletionWaits]; !said || of.uid != eip.UID {
 		e.warn(eipRequest, eip, reasonDeletionWaits, "Delete", text)
 	}
 }

@@ -72,14 +72,15 @@ func (l *line) next(usage ipam.Usage) *waiter {
 // helps tells whether the room may help one who waits. Without any, a changed
 // pool may still help who waits for something else than room.
 func (c *cause) helps(s *waiter, usage ipam.Usage) bool {
-	if !hasRoom(usage, s.wish.Families) {
-		forRoom := s.reason == ipam.PoolExhausted || s.reason == ipam.QuotaExceeded
-		return c.changed && (!forRoom || s.wish.ShareKey != "")
+	if s.reason == ipam.QuotaExceeded {
+		// Of several pools, another one may have refused by its quota.
+		less := c.changed || slices.Contains(c.namespaces, s.key.Namespace)
+		return less || len(s.pools) > 1 && hasRoom(usage, s.lacks)
 	}
-	if s.reason == ipam.QuotaExceeded && len(s.pools) == 1 {
-		return c.changed || slices.Contains(c.namespaces, s.key.Namespace)
+	if hasRoom(usage, s.lacks) {
+		return true
 	}
-	return true
+	return c.changed && (s.reason != ipam.PoolExhausted || s.wish.ShareKey != "")
 }
 
 // hasRoom tells whether a pool can give an address of one of these families,

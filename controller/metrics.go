@@ -51,6 +51,12 @@ func (m *metrics) register(r prometheus.Registerer) error {
 }
 
 func (m *metrics) setPool(name string, usage ipam.Usage) {
+	for _, family := range []ipam.Family{ipam.IPv4, ipam.IPv6} {
+		if _, has := usage.Families[family]; !has {
+			m.addresses.DeleteLabelValues(name, string(family))
+			m.inUse.DeleteLabelValues(name, string(family))
+		}
+	}
 	for family, of := range usage.Families {
 		total, _ := new(big.Float).SetInt(of.Total).Float64()
 		m.addresses.WithLabelValues(name, string(family)).Set(total)

@@ -99,7 +99,7 @@ func TestWanted(t *testing.T) {
 func TestAddressesIn(t *testing.T) {
 	allocator := ipam.New(time.Now)
 	for _, eip := range []*v1alpha2.Eip{eipOf("a", "10.0.0.0/24"), eipOf("b", "10.1.0.0/24")} {
-		pool, err := poolOf(eip)
+		pool, _, err := poolOf(eip)
 		if err != nil {
 			t.Fatal(err)
 		}

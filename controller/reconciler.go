@@ -134,11 +134,11 @@ func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, ch
 type patchFunc func(context.Context, client.Object, client.Patch) error
 
 func (r *reconciler) patchObject(ctx context.Context, object client.Object, patch client.Patch) error {
-	return r.client.Patch(ctx, object, patch)
+	return r.client.Patch(ctx, object, patch, client.FieldOwner(fieldManager))
 }
 
 func (r *reconciler) patchStatus(ctx context.Context, object client.Object, patch client.Patch) error {
-	return r.client.Status().Patch(ctx, object, patch)
+	return r.client.Status().Patch(ctx, object, patch, client.FieldOwner(fieldManager))
 }
 
 // nameOf writes an object's name as users do.

@@ -44,7 +44,12 @@ func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Se
 		if !unmark(svc) {
 			return nil
 		}
-		return r.patch(ctx, req, r.patchObject, svc, original)
+		if err := r.patch(ctx, req, r.patchObject, svc, original); err != nil {
+			return err
+		}
+		_, slow := r.disputes.wroteMark(req, "", r.now())
+		r.reportDispute(ctx, svc, slow)
+		return nil
 	}
 	if controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) && (held[0].Pool == "" || svc.Labels[v1alpha2.LabelPool] == held[0].Pool) {
 		return nil
@@ -52,9 +57,11 @@ func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Se
 	if err := r.applyMark(ctx, req, svc, held[0].Pool); err != nil {
 		return err
 	}
-	if _, slow := r.disputes.wroteMark(req, held[0].Pool, r.now()); slow {
-		r.reportDispute(ctx, svc)
+	if was := svc.Labels[v1alpha2.LabelPool]; was != "" && was != held[0].Pool {
+		r.queue.Add(requestForEip(was)) // it has one address less to wait for
 	}
+	_, slow := r.disputes.wroteMark(req, held[0].Pool, r.now())
+	r.reportDispute(ctx, svc, slow)
 	return nil
 }
 
@@ -81,7 +88,12 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 		original := svc.DeepCopy()
 		svc.Status.LoadBalancer.Ingress = ingress
 		meta.SetStatusCondition(&svc.Status.Conditions, condition)
-		return nil, r.patch(ctx, req, r.patchStatus, svc, original)
+		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
+			return nil, err
+		}
+		_, slow := r.disputes.wroteStatus(req, condition.Message, r.now())
+		r.reportDispute(ctx, svc, slow)
+		return nil, nil
 	case len(outcome.Held) == 0:
 		ingress = nil // of others
 	}
@@ -89,9 +101,7 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 		return nil, err
 	}
 	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+condition.Message, r.now())
-	if slow {
-		r.reportDispute(ctx, svc)
-	}
+	r.reportDispute(ctx, svc, slow)
 	if again {
 		return nil, nil // it came back, it is not new
 	}
@@ -101,9 +111,13 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 	return gained, nil
 }
 
-// reportDispute names the one who undoes what we write. The cache does not
-// know, because managed fields are not kept there.
-func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service) {
+// reportDispute names the one who undoes what we write, when that has begun to
+// slow us down. The cache does not know, because managed fields are not kept
+// there.
+func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service, slow bool) {
+	if !slow {
+		return
+	}
 	live := &corev1.Service{}
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(svc), live); err != nil {
 		log.FromContext(ctx).Info("Somebody undoes what is written into the Service, and it cannot be read who", "error", err.Error())

@@ -27,6 +27,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 		}
 		delete(r.written, req)
 		r.forget(req)
+		r.disputes.forget(req)
 		return nil
 	case err != nil:
 		return fmt.Errorf("reading Service %s: %w", req.NamespacedName, err)
@@ -39,6 +40,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 			return err
 		}
 		r.forget(req)
+		r.disputes.forget(req)
 	}
 	if !wanted(svc, r.options.DefaultLoadBalancer) {
 		return r.release(ctx, req, svc)
@@ -53,7 +55,7 @@ func (r *reconciler) reconcileService(ctx context.Context, req request) error {
 // cache may be older than what was adopted, and an address is freed only if
 // the API server bears it out, here or by accepting a write.
 func (r *reconciler) confirm(ctx context.Context, req request, version string) error {
-	if held, _ := r.ipam.Lookup(ipam.ServiceKey(req.NamespacedName)); len(held) == 0 {
+	if held, leaving := r.ipam.Lookup(ipam.ServiceKey(req.NamespacedName)); len(held)+len(leaving) == 0 {
 		return nil
 	}
 	live := &corev1.Service{} // its version stays "" if it is not found
@@ -106,9 +108,13 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	key := wish.KeyOf(svc)
 	before, _ := r.ipam.Lookup(key)
 	asked, refusal := wish.Of(svc, labels, r.hasPool)
-	outcome := ipam.Outcome{Held: before, Refusal: refusal}
-	if refusal == nil {
+	outcome := ipam.Outcome{Refusal: refusal}
+	switch {
+	case refusal == nil:
 		outcome = r.ipam.Assign(asked)
+	case len(before) > 0:
+		outcome = r.ipam.Assign(onlyKeeping(asked, before))
+		outcome.Refusal, outcome.Lacks = refusal, nil
 	}
 	if !slices.Equal(outcome.Held, before) {
 		r.touch(before...)
@@ -117,7 +123,7 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	r.retry(outcome.Recheck)
 	r.followSharing(asked, outcome.Held)
 	if why := cmp.Or(outcome.Refusal, outcome.Lacks); why != nil {
-		r.waiting.add(svc.CreationTimestamp.Time, asked, why, len(outcome.Held) > 0)
+		r.waiting.add(svc.CreationTimestamp.Time, asked, why, outcome.Held)
 	} else {
 		r.waiting.remove(key)
 	}
@@ -130,10 +136,28 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	return outcome, nil
 }
 
+// onlyKeeping is the request of a Service that asks for what cannot be read:
+// what it has, on the terms that it states.
+func onlyKeeping(asked ipam.Request, held []ipam.Allocation) ipam.Request {
+	asked.Pools, asked.Addresses = nil, nil
+	asked.DualStack = ipam.SingleStack
+	if len(held) > 1 {
+		asked.DualStack = ipam.PreferDualStack
+	}
+	for _, allocation := range held {
+		asked.Addresses = append(asked.Addresses, allocation.Address)
+	}
+	return asked
+}
+
 // release takes back what a Service has. The addresses are free for others
 // when the Service does not show them any more. A Service that is not marked
 // and holds nothing is not touched.
 func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Service) error {
+	if rest := r.disputes.rest(req, r.now()); rest > 0 && svc.DeletionTimestamp.IsZero() {
+		r.queue.AddAfter(req, rest)
+		return nil
+	}
 	held, leaving := r.ipam.Lookup(wish.KeyOf(svc))
 	gone := slices.Concat(held, leaving)
 	withdrawn, err := r.recordWithdrawal(ctx, req, svc, gone)
@@ -141,7 +165,10 @@ func (r *reconciler) release(ctx context.Context, req request, svc *corev1.Servi
 		r.events.releaseFailed(svc, err)
 		return err
 	}
-	if !withdrawn {
+	if withdrawn {
+		_, slow := r.disputes.wroteStatus(req, "", r.now())
+		r.reportDispute(ctx, svc, slow)
+	} else {
 		if err := r.confirm(ctx, req, svc.ResourceVersion); err != nil {
 			return err
 		}
@@ -184,7 +211,6 @@ func (r *reconciler) forget(req request) {
 	r.waiting.remove(key)
 	delete(r.uids, key)
 	delete(r.terms, key)
-	r.disputes.forget(req)
 	r.events.forget(req)
 	r.freed(key.Namespace, r.ipam.Release(key))
 }

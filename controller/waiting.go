@@ -30,8 +30,10 @@ type waiter struct {
 	wish    ipam.Request
 	reason  ipam.Reason
 	// addresses that it asks for and cannot have
-	addresses []netip.Addr
-	pools     []string // in whose lines it stands
+	addresses  []netip.Addr
+	lacks      []ipam.Family // of these families, or any if there are none
+	pools      []string      // in whose lines it stands
+	considered []string      // that it was told of
 	// holds tells that the Service has an address and waits for another.
 	holds bool
 }
@@ -47,10 +49,14 @@ func newWaiting() waiting {
 	}
 }
 
-// add has a Service wait for what its refusal says would help.
-func (w *waiting) add(created time.Time, wish ipam.Request, refusal *ipam.Refusal, holds bool) {
+// add has a Service that holds something or nothing wait for what its refusal
+// says would help.
+func (w *waiting) add(created time.Time, wish ipam.Request, refusal *ipam.Refusal, held []ipam.Allocation) {
 	w.remove(wish.Service)
-	s := &waiter{key: wish.Service, created: created, wish: wish, reason: refusal.Reason, holds: holds}
+	s := &waiter{
+		key: wish.Service, created: created, wish: wish, reason: refusal.Reason, holds: len(held) > 0,
+		lacks: lackingFamilies(wish.Families, held), considered: refusal.Considered,
+	}
 	s.addresses = []netip.Addr{refusal.Address, refusal.OtherAddress}
 	w.services[s.key] = s
 	for _, pool := range refusal.Pools {
@@ -60,7 +66,7 @@ func (w *waiting) add(created time.Time, wish ipam.Request, refusal *ipam.Refusa
 		w.addresses.add(addr, s)
 	}
 	w.keys.add(s.wish.ShareKey, s)
-	if !holds {
+	if !s.holds {
 		w.pending[s.reason]++
 	}
 }
@@ -82,6 +88,18 @@ func (w *waiting) remove(key ipam.ServiceKey) {
 	if !s.holds {
 		w.pending[s.reason]--
 	}
+}
+
+// lackingFamilies returns those that nothing is held of, or all if that is
+// none: then a Service waits for another address than it has.
+func lackingFamilies(families []ipam.Family, held []ipam.Allocation) []ipam.Family {
+	lacking := slices.DeleteFunc(slices.Clone(families), func(f ipam.Family) bool {
+		return slices.ContainsFunc(held, func(a ipam.Allocation) bool { return ipam.FamilyOf(a.Address) == f })
+	})
+	if len(lacking) == 0 {
+		return families
+	}
+	return lacking
 }
 
 func (w *waiting) join(pool string, s *waiter) {
@@ -113,11 +131,12 @@ func (w *waiting) inNamespace(namespace string) []ipam.ServiceKey {
 	})
 }
 
-// onPool returns those who name a pool or wait for room in it: what they were
-// told of it is not true any more when it gives no addresses now.
-func (w *waiting) onPool(pool string) []ipam.ServiceKey {
+// misled returns those who were told of a pool, or named it, and cannot be
+// served by it as it is now: what they were told is not true any more.
+func (w *waiting) misled(pool string, couldServe func(*ipam.Request) bool) []ipam.ServiceKey {
 	return inOrder(maps.Values(w.services), func(s *waiter) bool {
-		return slices.Contains(s.pools, pool) || slices.Contains(s.wish.Pools, pool)
+		told := slices.Contains(s.considered, pool) || slices.Contains(s.wish.Pools, pool)
+		return told && !couldServe(&s.wish)
 	})
 }
 

@@ -23,7 +23,8 @@ func (q *queueing) wait(name string, age int64, reason ipam.Reason, changes ...f
 	for _, change := range changes {
 		change(&wish, refusal)
 	}
-	q.add(time.Unix(age, 0), wish, refusal, false)
+	refusal.Considered = refusal.Pools
+	q.add(time.Unix(age, 0), wish, refusal, nil)
 }
 
 func inLineOf(pools ...string) func(*ipam.Request, *ipam.Refusal) {
@@ -141,14 +142,14 @@ func TestWakesOnlyWhomItMayHelp(t *testing.T) {
 	q.same("waiting for 10.0.0.2", texts(q.forAddress(netip.MustParseAddr("10.0.0.2"))), nil)
 	q.same("waiting for 2001:db8::1", texts(q.forAddress(netip.MustParseAddr("2001:db8::1"))), []string{"b/shares"})
 	q.same("waiting with key k", texts(q.forKey("k")), []string{"b/shares"})
-	q.same("waiting on x", texts(q.onPool("x")), []string{"a/quota", "b/quota"})
+	q.same("misled about x", texts(q.misled("x", func(wish *ipam.Request) bool { return wish.Service.Namespace == "b" })), []string{"a/quota"})
 	q.same("waiting in b", texts(q.inNamespace("b")), []string{"b/quota", "b/taken", "b/shares"})
 	if q.pending[ipam.QuotaExceeded] != 2 || q.pending[ipam.NoEligiblePool] != 1 {
 		t.Errorf("pending are %v", q.pending)
 	}
 
-	q.roomMade("x", "b") // a Service of b holds less
-	q.calls("x", 5, "b/quota")
+	q.roomMade("x", "b") // a Service of b holds less, and the address is not free yet
+	q.calls("x", 0, "b/quota")
 	q.poolChanged("x", func(wish *ipam.Request) bool { return wish.Service.Namespace != "b" })
 	q.calls("x", 5, "a/quota", "c/nopool")
 	q.poolChanged("x", func(*ipam.Request) bool { return true })

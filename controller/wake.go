@@ -1,6 +1,9 @@
 package controller
 
 import (
+	"slices"
+	"time"
+
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
@@ -27,9 +30,13 @@ func (r *reconciler) freed(namespace string, gone []ipam.Allocation) {
 		addr := allocation.Address
 		r.retry(r.ipam.Tenants(addr)) // of several, another is the first now
 		r.retry(r.waiting.forAddress(addr))
+		for _, key := range r.ipam.ShareKeys(addr) { // whose ports are fewer
+			r.retry(r.waiting.forKey(key))
+		}
 		for _, pool := range r.poolsOf(allocation) {
 			r.waiting.roomMade(pool, namespace)
 			r.callNext(pool)
+			r.rested[pool] = r.now() // it may rest, and be over before the Eip is looked at
 		}
 	}
 }
@@ -45,14 +52,11 @@ func (r *reconciler) touch(allocations ...ipam.Allocation) {
 	}
 }
 
-// poolsOf returns the pool that an address is from, and the one that contains
-// it, should that be another.
-func (r *reconciler) poolsOf(allocation ipam.Allocation) (pools []string) {
-	if allocation.Pool != "" {
+// poolsOf returns the pool that an address is from, and all that contain it.
+func (r *reconciler) poolsOf(allocation ipam.Allocation) []string {
+	pools := r.ipam.PoolsContaining(allocation.Address)
+	if allocation.Pool != "" && !slices.Contains(pools, allocation.Pool) {
 		pools = append(pools, allocation.Pool)
-	}
-	if pool, ok := r.ipam.PoolContaining(allocation.Address); ok && pool != allocation.Pool {
-		pools = append(pools, pool)
 	}
 	return pools
 }
@@ -71,4 +75,15 @@ func (r *reconciler) callNext(pool string) {
 	if key, ok := r.waiting.call(pool, usage); ok {
 		r.queue.Add(requestForService(key))
 	}
+}
+
+// wakeRested calls those who wait for room in a pool when an address has
+// rested long enough since the last look; next is when another one has, zero
+// if none rests.
+func (r *reconciler) wakeRested(pool string, next, now time.Time) {
+	if due := r.rested[pool]; !due.IsZero() && !now.Before(due) {
+		r.waiting.roomMade(pool, "")
+		r.callNext(pool)
+	}
+	r.rested[pool] = next
 }

@@ -141,6 +141,9 @@ func (a *Allocator) adopted(held []Allocation, req *Request, family Family, foun
 	if i < 0 || hasAddress(held, found[i]) {
 		return held
 	}
+	if p := a.pools[recorded]; p != nil && !p.Has(family) {
+		recorded = "" // it is that of the other family
+	}
 	return append(held, Allocation{Address: found[i], Pool: a.origin(found[i], recorded, req.Pools), Choice: ChosenByAdoption})
 }
 
@@ -177,6 +180,32 @@ func (a *Allocator) InUse(addr netip.Addr) bool {
 func (a *Allocator) Contains(pool string, addr netip.Addr) bool {
 	p := a.pools[pool]
 	return p != nil && p.Contains(addr)
+}
+
+// Pool returns the pool of a name as it was set.
+func (a *Allocator) Pool(name string) (Pool, bool) {
+	if p := a.pools[name]; p != nil {
+		return p.Pool, true
+	}
+	return Pool{}, false
+}
+
+// PoolsContaining returns the names of the pools that contain an address, in
+// order.
+func (a *Allocator) PoolsContaining(addr netip.Addr) []string {
+	var names []string
+	for _, p := range a.index().containing(addr) {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// ShareKeys returns the keys under which an address in use is shared.
+func (a *Allocator) ShareKeys(addr netip.Addr) []string {
+	if t := a.tenants[addr]; t != nil {
+		return slices.Clone(t.keys)
+	}
+	return nil
 }
 
 // PoolContaining returns the name of the first pool, by name, that contains

@@ -114,6 +114,9 @@ func (a *Allocator) having(h *holding, family Family) (Allocation, bool) {
 // it.
 func (a *Allocator) rehoming(x Allocation) bool {
 	home := a.home(x.Address, x.Pool)
+	if home == nil {
+		home = a.pools[x.Pool] // that it was cut from
+	}
 	return home != nil && home.Rehome
 }
 

@@ -41,6 +41,18 @@ func (m *model) homeOfFirst(addr netip.Addr) *modelPool {
 	return nil
 }
 
+// rehomed tells whether an address is to be given up because the pool that has
+// it, or that it was cut from, is to go by force.
+func (m *model) rehomed(x Allocation) bool {
+	home := m.pools[x.Pool]
+	if home == nil || home.members[x.Address] == "" {
+		if first := m.homeOfFirst(x.Address); first != nil {
+			home = first
+		}
+	}
+	return home != nil && home.Rehome
+}
+
 func (m *model) restingNow(p *modelPool) map[netip.Addr]time.Time {
 	resting := map[netip.Addr]time.Time{}
 	for addr, until := range p.resting {

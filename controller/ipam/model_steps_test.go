@@ -287,7 +287,7 @@ func (m *model) changed(name string, change func() []ServiceKey) {
 			for _, x := range held {
 				home := m.home(x.Address)
 				where = append(where, fmt.Sprint(home != nil))
-				at.rehome = at.rehome || home != nil && home.Rehome
+				at.rehome = at.rehome || m.rehomed(x)
 			}
 			at.names, at.inPools = allocationsText(held), strings.Join(where, ",")
 			found[key] = at

@@ -149,18 +149,13 @@ func (m *model) judgeKept(r Request, before modelService, out Outcome) {
 	}
 	for _, x := range before.held {
 		f := FamilyOf(x.Address)
-		home := m.pools[x.Pool]
-		if home == nil || home.members[x.Address] == "" {
-			home = m.homeOfFirst(x.Address)
-		}
-		rehomed := home != nil && home.Rehome
 		switch {
 		case hasAddress(out.Held, x.Address):
 		case hasFamily(out.Held, f):
 			if m.satisfies(r, x, before) {
 				m.Fatalf("%s moves from %v unasked: %s", r.Service, x, outcomeText(out))
 			}
-		case rehomed:
+		case m.rehomed(x):
 		case len(out.Held) == 0:
 			m.Fatalf("%s loses %v: %s", r.Service, x, outcomeText(out))
 		case slices.Contains(wanted, f) && !r.single():
@@ -206,11 +201,7 @@ func (m *model) judgeMet(r Request, out Outcome) {
 // satisfies tells whether an address that a Service has, or is about to give
 // up, is what it asks for.
 func (m *model) satisfies(r Request, x Allocation, before modelService) bool {
-	home := m.pools[x.Pool]
-	if home == nil || home.members[x.Address] == "" {
-		home = m.homeOfFirst(x.Address)
-	}
-	if home != nil && home.Rehome {
+	if m.rehomed(x) {
 		return false
 	}
 	if asked := r.asked(FamilyOf(x.Address)); asked.IsValid() && asked != x.Address {

@@ -31,7 +31,7 @@ func (a *Allocator) SetPool(p Pool) (changed bool, affected []ServiceKey) {
 	rehome := p.Rehome && !before.Rehome
 	terms := !slices.Equal(p.SharingNamespaces, before.SharingNamespaces)
 	if rehome || terms {
-		for _, holder := range a.Holders(p.Name) {
+		for _, holder := range slices.Concat(a.Holders(p.Name), a.OutOfPool(p.Name)) {
 			if rehome || len(holder.Services) > 1 {
 				found.add(holder.Services...)
 			}

@@ -53,6 +53,8 @@ type Refusal struct {
 	// Pools are those that could serve the request had they room, or an
 	// address less in use.
 	Pools []string
+	// Considered are those that the message may speak of.
+	Considered []string
 	// Address is the one asked for that another Service has, if any, and
 	// OtherAddress that of the other family.
 	Address, OtherAddress netip.Addr
@@ -68,6 +70,7 @@ func (r *Refusal) Error() string {
 // alsoWaitFor adds what helps another refusal of the same request.
 func (r *Refusal) alsoWaitFor(other *Refusal) {
 	r.Pools = union(r.Pools, other.Pools)
+	r.Considered = union(r.Considered, other.Considered)
 	if r.RetryAt.IsZero() || !other.RetryAt.IsZero() && other.RetryAt.Before(r.RetryAt) {
 		r.RetryAt = other.RetryAt
 	}

@@ -19,6 +19,9 @@ func (a *Allocator) summary(req *Request, families []Family, tried []attempt) *R
 	if len(tried) == 0 {
 		return a.untried(req, families)
 	}
+	for _, t := range tried {
+		t.Considered = []string{t.pool}
+	}
 	best := tried[0].Refusal
 	for _, t := range tried[1:] {
 		if usefulness(t.Reason) > usefulness(best.Reason) {

@@ -3,6 +3,7 @@
 package wish
 
 import (
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,13 +15,12 @@ import (
 
 // Of reads what a Service asks for. Of a request that cannot be read, the rest
 // is returned beside the refusal. Keys of other generations and of MetalLB
-// count where Fairway's own are absent; the name of a MetalLB pool only if
-// there is an Eip of that name.
+// count where Fairway's own are absent.
 func Of(svc *corev1.Service, namespaceLabels map[string]string, eipExists func(string) bool) (ipam.Request, *ipam.Refusal) {
 	req := ipam.Request{
 		Service:         KeyOf(svc),
 		NamespaceLabels: namespaceLabels,
-		ServiceLabels:   svc.Labels,
+		ServiceLabels:   maps.Clone(svc.Labels), // the Service's own are changed when it is marked
 		Families:        familiesOf(svc),
 		DualStack:       dualStackOf(svc),
 		Ports:           portsOf(svc),
@@ -55,7 +55,7 @@ func Pools(svc *corev1.Service, eipExists func(string) bool) (key string, names 
 	key, text := First(svc, v1alpha2.AnnotationPool, v1alpha2.LegacyAnnotationPool)
 	if text == "" {
 		key, text = First(svc, v1alpha2.MetalLBPrefix+v1alpha2.MetalLBPool, v1alpha2.MetalLBDeprecatedPrefix+v1alpha2.MetalLBPool)
-		if !eipExists(text) {
+		if text == "" || !metalLBPoolCounts(svc, text, eipExists) {
 			return "", nil
 		}
 	}
@@ -65,6 +65,16 @@ func Pools(svc *corev1.Service, eipExists func(string) bool) (key string, names 
 		}
 	}
 	return key, names
+}
+
+// metalLBPoolCounts tells whether the name of a MetalLB pool is meant as that
+// of an Eip. A Service that has an address keeps it when an Eip comes that has
+// the name by chance.
+func metalLBPoolCounts(svc *corev1.Service, name string, eipExists func(string) bool) bool {
+	if label := svc.Labels[v1alpha2.LabelPool]; label != "" {
+		return label == name
+	}
+	return eipExists(name) || len(svc.Status.LoadBalancer.Ingress) == 0
 }
 
 // Protocol returns the annotation that asks for a protocol, and its value, ""

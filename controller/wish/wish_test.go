@@ -26,6 +26,10 @@ func annotated(key, value string) change {
 	return func(svc *corev1.Service) { metav1.SetMetaDataAnnotation(&svc.ObjectMeta, key, value) }
 }
 
+func showing(svc *corev1.Service) {
+	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
+}
+
 // What Services ask for, and what is refused as unreadable.
 func TestOf(t *testing.T) {
 	byAnnotation := func(text string) change { return annotated(v1alpha2.AnnotationAddress, text) }
@@ -53,7 +57,12 @@ func TestOf(t *testing.T) {
 		{"as up to OpenELB v0.4.3", loadBalancer(annotated(v1alpha2.LegacyAnnotationPool, "old"), annotated(v1alpha2.LegacyAnnotationAddress, "10.0.0.4")), "old", "10.0.0.4", ""},
 		{"OpenELB's before Porter's", loadBalancer(annotated(v1alpha2.AnnotationPool, "eip"), annotated(v1alpha2.LegacyAnnotationPool, "old")), "eip", "", ""},
 		{"as for MetalLB", loadBalancer(annotated("metallb.io/address-pool", "eip"), annotated("metallb.io/loadBalancerIPs", "10.0.0.1,2001:db8::1")), "eip", "10.0.0.1,2001:db8::1", ""},
-		{"as for an old MetalLB, a pool that is no Eip", loadBalancer(annotated("metallb.universe.tf/address-pool", "theirs"), annotated("metallb.universe.tf/loadBalancerIPs", "10.0.0.1")), "", "10.0.0.1", ""},
+		{"as for an old MetalLB", loadBalancer(annotated("metallb.universe.tf/address-pool", "theirs"), annotated("metallb.universe.tf/loadBalancerIPs", "10.0.0.1")), "theirs", "10.0.0.1", ""},
+		{"with an address of a MetalLB pool that is no Eip", loadBalancer(annotated("metallb.io/address-pool", "theirs"), showing), "", "", ""},
+		{"with an address of a MetalLB pool that is an Eip", loadBalancer(annotated("metallb.io/address-pool", "eip"), showing), "eip", "", ""},
+		{"with an address of another Eip than the MetalLB pool", loadBalancer(annotated("metallb.io/address-pool", "eip"), showing, func(svc *corev1.Service) {
+			svc.Labels = map[string]string{v1alpha2.LabelPool: "other"}
+		}), "", "", ""},
 
 		{"junk", loadBalancer(byAnnotation("junk"), annotated(v1alpha2.AnnotationPool, "eip")), "eip", "", `annotation eip.openelb.kubesphere.io/v1alpha1 asks for "junk"`},
 		{"junk by field", loadBalancer(byField("10.0.0")), "", "", `spec.loadBalancerIP asks for "10.0.0"`},

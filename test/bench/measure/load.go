@@ -25,6 +25,9 @@ func Service(namespace, name, pool string) *corev1.Service {
 			Name:      name,
 			Labels: map[string]string{
 				"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "shop", "app.kubernetes.io/managed-by": "kubectl",
+				// The kube-proxy of the lab's node is to leave the machine to
+				// those that are measured.
+				"service.kubernetes.io/service-proxy-name": "none",
 			},
 			Annotations: map[string]string{
 				v1alpha2.AnnotationLoadBalancer:                    v1alpha2.LoadBalancerValue,
