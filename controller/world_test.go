@@ -41,6 +41,7 @@ type world struct {
 	lists      int
 	queued     []request
 	later      map[request]time.Duration // asked for after a while
+	due        map[request]time.Time     // when that is
 	writes     []string                  // the Services that were applied to
 	clock      time.Time
 	events     *events.FakeRecorder

@@ -142,9 +142,20 @@ func (a *Allocator) adopted(held []Allocation, req *Request, family Family, foun
 		return held
 	}
 	if p := a.pools[recorded]; p != nil && !p.Has(family) {
-		recorded = "" // it is that of the other family
+		recorded = a.namedFor(req, family) // that was recorded is the other family's
 	}
 	return append(held, Allocation{Address: found[i], Pool: a.origin(found[i], recorded, req.Pools), Choice: ChosenByAdoption})
+}
+
+// namedFor returns the first of the pools that a request names which has
+// addresses of a family, "" if none has.
+func (a *Allocator) namedFor(req *Request, family Family) string {
+	for _, name := range req.Pools {
+		if p := a.pools[name]; p != nil && p.Has(family) {
+			return name
+		}
+	}
+	return ""
 }
 
 // Lookup returns what a Service holds, and what it gave up and is not yet

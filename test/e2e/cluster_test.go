@@ -20,6 +20,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/rendezvous"
 	"github.com/fairway-lb/fairway/test/lab"
 )
 
@@ -97,8 +98,22 @@ func newServed(t *testing.T) *cluster {
 	c.pods("dev", "nginx", "n1", "n2", "n3")
 	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
 	c.hasIP("dev", "svc-lb", "192.168.93.231")
+	c.settles("192.168.93.231", "n1", "n2", "n3")
 	c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
 	return c
+}
+
+// settles waits until the first of the nodes by rendezvous hash answers for an
+// address: before all speakers have found each other another one may.
+func (c *cluster) settles(addr string, nodes ...string) {
+	c.t.Helper()
+	want := rendezvous.First(netip.MustParseAddr(addr), nodes)
+	c.eventually(want+" answers for "+addr, func() string {
+		if owners := c.owners(addr); len(owners) != 1 || owners[0] != want {
+			return fmt.Sprintf("%v do", owners)
+		}
+		return ""
+	})
 }
 
 // serveIPv6 adds the Service of config/samples/eip-ipv6.yaml, which the client
@@ -107,6 +122,7 @@ func (c *cluster) serveIPv6() {
 	c.t.Helper()
 	c.kubectl("apply", "-f", "config/samples/eip-ipv6.yaml")
 	c.hasIP("dev", "svc-lb-ipv6", "fd93::231")
+	c.settles("fd93::231", "n1", "n2", "n3")
 	c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
 }
 
