@@ -3,12 +3,14 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -30,8 +32,8 @@ func (r *reconciler) adoptAll(ctx context.Context) error {
 		return fmt.Errorf("listing all Eips: %w", err)
 	}
 	for i := range eips.Items {
-		if pool, readable, _ := poolOf(&eips.Items[i]); readable { // what is wrong is said later
-			r.ipam.SetPool(pool)
+		if err := r.adoptPool(ctx, &eips.Items[i]); err != nil {
+			return err
 		}
 	}
 	found, err := r.allServices(ctx)
@@ -55,6 +57,32 @@ func (r *reconciler) adoptAll(ctx context.Context) error {
 	log.FromContext(ctx).Info("Adopted the addresses that Services have",
 		"adopted", len(found)-len(pending), "pending", len(pending), "eips", len(eips.Items))
 	return nil
+}
+
+// adoptPool tells the allocator of a pool that is there when this process
+// starts. What is wrong with it is said when the Eip is looked at.
+func (r *reconciler) adoptPool(ctx context.Context, eip *v1alpha2.Eip) error {
+	req := requestForEip(eip.Name)
+	for {
+		pool, readable, _ := poolOf(eip)
+		err := r.ensureFinalizer(ctx, req, eip, readable)
+		if !errors.Is(err, errBehind) {
+			if err != nil {
+				log.FromContext(ctx).Info("The Eip has no finalizer", "eip", eip.Name, "error", err.Error())
+			}
+			if readable {
+				r.ipam.SetPool(pool)
+			}
+			return nil
+		}
+		// Somebody else wrote in between, or deleted it.
+		switch err := r.live.Get(ctx, req.NamespacedName, eip); {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading Eip %s: %w", eip.Name, err)
+		}
+	}
 }
 
 // allServices returns those that concern us.

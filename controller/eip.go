@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,6 +54,12 @@ func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip
 		before.Deleting, before.Rehome = pool.Deleting, pool.Rehome
 		pool = before
 	}
+	// Before the first address is given the finalizer is there: without it the
+	// Eip could go at any moment. Should it be refused, it serves all the same.
+	unguarded := r.ensureFinalizer(ctx, req, eip, readable)
+	if errors.Is(unguarded, errBehind) {
+		return reconcile.Result{}, unguarded
+	}
 	if readable || known {
 		r.setPool(pool)
 	}
@@ -60,13 +67,11 @@ func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip
 	if invalid != nil {
 		r.events.invalidEip(eip, problem)
 	}
-	switch {
-	case pool.Deleting:
+	if unguarded != nil {
+		return reconcile.Result{}, unguarded
+	}
+	if pool.Deleting {
 		if done, err := r.finishDeletion(ctx, req, eip); done || err != nil {
-			return reconcile.Result{}, err
-		}
-	case readable:
-		if err := r.ensureFinalizer(ctx, req, eip); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
@@ -195,12 +200,18 @@ func (r *reconciler) lookAtEips(names ...[]string) {
 	}
 }
 
-func (r *reconciler) ensureFinalizer(ctx context.Context, req request, eip *v1alpha2.Eip) error {
+// ensureFinalizer has a pool that is in use, and not to go, stay until no
+// Service holds an address of it.
+func (r *reconciler) ensureFinalizer(ctx context.Context, req request, eip *v1alpha2.Eip, readable bool) error {
 	original := eip.DeepCopy()
-	if !controllerutil.AddFinalizer(eip, v1alpha2.FinalizerEip) {
+	if !readable || !eip.DeletionTimestamp.IsZero() || !controllerutil.AddFinalizer(eip, v1alpha2.FinalizerEip) {
 		return nil
 	}
-	return r.patch(ctx, req, r.patchObject, eip, original)
+	if err := r.patch(ctx, req, r.patchObject, eip, original); err != nil {
+		eip.Finalizers = original.Finalizers
+		return err
+	}
+	return nil
 }
 
 // finishDeletion lets a pool go once no Service holds an address of it.
