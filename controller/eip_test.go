@@ -231,3 +231,25 @@ func TestEipThatCannotBeWritten(t *testing.T) {
 		}
 	}
 }
+
+// An Eip has its finalizer before the first of its addresses is given: without
+// it, it could be deleted while a Service is about to show one.
+func TestFinalizerComesFirst(t *testing.T) {
+	w := newWorld(t, eipOf("eip", "10.0.0.1"))
+	w.store(loadBalancer(named("a", "1"), optIn, inPool))
+	w.settle("a")
+	w.shows("a", "10.0.0.1")
+	if w.writes[0] != "Eip eip" || len(w.eips["eip"].Finalizers) != 1 {
+		t.Errorf("at the start, the writes are %v", w.writes)
+	}
+	w.eips["later"] = eipOf("later", "10.1.0.1")
+	w.store(loadBalancer(named("b", "2"), optIn, annotated(v1alpha2.AnnotationPool, "later")))
+	w.settle("b")
+	w.writes = nil
+	w.lookAt(requestForEip("later"))
+	w.settle("b")
+	w.shows("b", "10.1.0.1")
+	if w.writes[0] != "Eip later" || len(w.eips["later"].Finalizers) != 1 {
+		t.Errorf("for a new Eip, the writes are %v", w.writes)
+	}
+}

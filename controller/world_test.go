@@ -42,7 +42,7 @@ type world struct {
 	queued     []request
 	later      map[request]time.Duration // asked for after a while
 	due        map[request]time.Time     // when that is
-	writes     []string                  // the Services that were applied to
+	writes     []string                  // the Services that were applied to, and Eips that were patched
 	clock      time.Time
 	events     *events.FakeRecorder
 }
@@ -198,6 +198,7 @@ func (c cacheClient) patch(_ context.Context, object client.Object, _ client.Pat
 	}
 	if eip, ok := object.(*v1alpha2.Eip); ok {
 		c.w.eips[eip.Name] = eip.DeepCopy()
+		c.w.writes = append(c.w.writes, "Eip "+eip.Name)
 		return nil
 	}
 	svc, ok := object.(*corev1.Service)
