@@ -77,7 +77,7 @@ func run(ctx context.Context, keep bool) (err error) {
 			fmt.Printf("\nEverything is removed. %.0f s in all.\n", time.Since(began).Seconds())
 		}
 	}()
-	for _, step := range []func() error{d.start, d.walkthrough, d.owner, d.curls, d.failover} {
+	for _, step := range []func() error{d.start, d.walkthrough, d.addresses, d.owner, d.curls, d.failover} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -167,6 +167,46 @@ func (d *demo) walkthrough() error {
 	}
 	return d.show("get", "svc", "svc-lb", "-n", "dev")
 }
+
+// addresses shows a Service with an address of each family, two with one
+// address, and what one is told that asks for an address that is taken.
+func (d *demo) addresses() error {
+	d.title("Two families for one Service, one address for two, and a reason for one that gets none")
+	for _, sample := range []string{"dual-stack", "sharing"} {
+		if _, err := d.Kubectl(d.ctx, "", "apply", "-f", "config/samples/"+sample+".yaml"); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Kubectl(d.ctx, taken, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	const allocated = "condition=network.kubesphere.io/AddressAllocated"
+	for service, condition := range map[string]string{"svc-lb-dual-stack": allocated, "dns-udp": allocated, "dns-tcp": allocated, "svc-taken": allocated + "=False"} {
+		if _, err := d.Kubectl(d.ctx, "", "wait", "-n", "dev", "svc/"+service, "--for="+condition, "--timeout=30s"); err != nil {
+			return err
+		}
+	}
+	if err := d.show("get", "svc", "-n", "dev", "-o", "custom-columns=NAME:.metadata.name,EXTERNAL-IP:.status.loadBalancer.ingress[*].ip"); err != nil {
+		return err
+	}
+	return d.show("get", "svc", "svc-taken", "-n", "dev", "-o", "jsonpath={.status.conditions[0].reason}: {.status.conditions[0].message}{'\\n'}")
+}
+
+// taken is a Service that asks for the address of svc-lb.
+const taken = `
+apiVersion: v1
+kind: Service
+metadata:
+  name: svc-taken
+  namespace: dev
+  annotations:
+    lb.kubesphere.io/v1alpha1: openelb
+    eip.openelb.kubesphere.io/v1alpha1: ` + address + `
+spec:
+  type: LoadBalancer
+  ports:
+  - port: 443
+`
 
 // owner shows who answers for the address.
 func (d *demo) owner() error {

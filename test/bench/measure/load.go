@@ -36,9 +36,11 @@ func Service(namespace, name, pool string) *corev1.Service {
 			},
 		},
 		Spec: corev1.ServiceSpec{
-			Type:     corev1.ServiceTypeLoadBalancer,
-			Selector: map[string]string{"app.kubernetes.io/name": name},
-			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}, {Name: "https", Port: 443}},
+			Type: corev1.ServiceTypeLoadBalancer,
+			// No selector: for each Service that has one, Kubernetes looks at
+			// all EndpointSlices of the namespace, which with thousands takes
+			// longer than what is measured.
+			Ports: []corev1.ServicePort{{Name: "http", Port: 80}, {Name: "https", Port: 443}},
 			// A cluster has 2768 of them.
 			AllocateLoadBalancerNodePorts: new(false),
 		},
@@ -48,7 +50,7 @@ func Service(namespace, name, pool string) *corev1.Service {
 func lastApplied(namespace, name, pool string) string {
 	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"annotations":{"lb.kubesphere.io/v1alpha1":"openelb","eip.openelb.kubesphere.io/v1alpha2":%[3]q},`+
 		`"labels":{"app.kubernetes.io/name":%[2]q,"app.kubernetes.io/part-of":"shop","app.kubernetes.io/managed-by":"kubectl"},"name":%[2]q,"namespace":%[1]q},`+
-		`"spec":{"ports":[{"name":"http","port":80},{"name":"https","port":443}],"selector":{"app.kubernetes.io/name":%[2]q},"type":"LoadBalancer"}}`, namespace, name, pool)
+		`"spec":{"ports":[{"name":"http","port":80},{"name":"https","port":443}],"type":"LoadBalancer"}}`, namespace, name, pool)
 }
 
 // CreateServices creates n Services at once: <prefix>-0 and so on, of one
