@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/controller/ipam"
@@ -251,5 +252,31 @@ func TestFinalizerComesFirst(t *testing.T) {
 	w.shows("b", "10.1.0.1")
 	if w.writes[0] != "Eip later" || len(w.eips["later"].Finalizers) != 1 {
 		t.Errorf("for a new Eip, the writes are %v", w.writes)
+	}
+}
+
+// However much happens to a pool, its status is written once a second, and the
+// last change always.
+func TestStatusIsWrittenOnceASecond(t *testing.T) {
+	w := newWorld(t, eipOf("eip", "10.0.0.0/24"))
+	w.lookAtEips("eip")
+	w.writes = nil
+	const services = 50
+	for i := range services {
+		w.store(loadBalancer(named(fmt.Sprint("s", i), types.UID(fmt.Sprint(i))), optIn, inPool))
+		w.queued = append(w.queued, requestForService(ipam.ServiceKey{Namespace: "ns", Name: fmt.Sprint("s", i)}))
+	}
+	w.pass(10 * time.Second)
+	n := 0
+	for _, name := range w.writes {
+		if name == "Eip eip" {
+			n++
+		}
+	}
+	if n == 0 || n > 2 {
+		t.Errorf("the Eip is written %d times", n)
+	}
+	if got := w.eips["eip"].Status; got.Usage != services || len(got.Used) != services {
+		t.Errorf("the status is %+v", got)
 	}
 }
