@@ -20,6 +20,9 @@ import (
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
+// maxQuarantine is that of the CRD's rule, which a write in v1alpha1 passes by.
+const maxQuarantine = 24 * time.Hour
+
 // statusInterval is the least time between two writes of one Eip's status,
 // which every speaker and everybody else who watches Eips is sent.
 const statusInterval = time.Second
@@ -56,6 +59,9 @@ func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip
 	}
 	// Before the first address is given the finalizer is there: without it the
 	// Eip could go at any moment. Should it be refused, it serves all the same.
+	if err := r.updateLegacyFields(ctx, req, eip); err != nil {
+		return reconcile.Result{}, err
+	}
 	unguarded := r.ensureFinalizer(ctx, req, eip, readable)
 	if errors.Is(unguarded, errBehind) {
 		return reconcile.Result{}, unguarded
@@ -104,9 +110,9 @@ func poolOf(eip *v1alpha2.Eip) (pool ipam.Pool, readable bool, err error) {
 	pool.NamespaceSelector = eip.Spec.NamespaceSelector
 	pool.Rotate = eip.Spec.AllocationPolicy == v1alpha2.AllocationRotate
 	if rest := eip.Spec.Quarantine; rest != nil {
-		pool.Quarantine = max(0, rest.Duration)
-		if rest.Duration < 0 {
-			err = fmt.Errorf("spec.quarantine %s is negative, so no address rests: write a duration such as 10m, or remove it", rest.Duration)
+		if pool.Quarantine = rest.Duration; pool.Quarantine < 0 || pool.Quarantine > maxQuarantine {
+			pool.Quarantine = 0
+			err = fmt.Errorf("spec.quarantine %s is not from 0s to 24h, so no address rests: write a duration such as 10m, or remove it", rest.Duration)
 		}
 	}
 	if eip.Spec.ServiceSelector != nil {
@@ -154,7 +160,7 @@ func (r *reconciler) setPool(pool ipam.Pool) {
 	changed, affected := r.ipam.SetPool(pool)
 	usage, _ := r.ipam.Usage(pool.Name)
 	r.metrics.setPool(pool.Name, usage)
-	r.noteDefault(pool.Name, pool.Default)
+	r.noteDefault(pool.Name, pool.Default && !pool.Deleting)
 	if changed {
 		r.retry(affected)
 		r.lookAtEips(overlapped, r.ipam.Overlaps(pool.Name))

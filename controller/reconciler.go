@@ -25,6 +25,11 @@ const (
 	adoptionDelay = 5 * time.Second
 )
 
+// eipWriteTimeout bounds a write of an Eip. It is a summary that can wait, and
+// the API server may call webhooks for it that do not answer; Services are not
+// to wait for that.
+const eipWriteTimeout = 3 * time.Second
+
 // errBehind says that an object is not at the API server what it is in the
 // cache. That is no failure: what is new is on its way here.
 var errBehind = errors.New("the cache is behind the API server")
@@ -122,6 +127,11 @@ func (r *reconciler) retry(services []ipam.ServiceKey) {
 // patch writes the difference between two versions of an object, unless
 // somebody wrote a version in between, or deleted it.
 func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, changed, original client.Object) error {
+	if req.kind == eipRequest {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, eipWriteTimeout)
+		defer cancel()
+	}
 	patch := client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})
 	if err := write(ctx, changed, patch); err != nil {
 		return r.refusedWrite(ctx, req, original, err)

@@ -109,11 +109,7 @@ func (c *caches) cluster(ctx context.Context) (*Cluster, error) {
 	if err := c.shared.List(ctx, &eips, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing Eips: %w", err)
 	}
-	var services corev1.ServiceList
-	if err := c.shared.List(ctx, &services, client.UnsafeDisableDeepCopy, client.HasLabels{v1alpha2.LabelPool}); err != nil {
-		return nil, fmt.Errorf("listing Services: %w", err)
-	}
-	cluster := &Cluster{Eips: eips.Items, Services: services.Items}
+	cluster := &Cluster{Eips: eips.Items}
 	if !have.nodes.HasSynced() {
 		return cluster, nil
 	}
@@ -129,6 +125,15 @@ func (c *caches) cluster(ctx context.Context) (*Cluster, error) {
 		}
 	}
 	return cluster, nil
+}
+
+// labelled returns the Services that carry v1alpha2.LabelPool.
+func (c *caches) labelled(ctx context.Context) ([]corev1.Service, error) {
+	var services corev1.ServiceList
+	if err := c.shared.List(ctx, &services, client.UnsafeDisableDeepCopy, client.HasLabels{v1alpha2.LabelPool}); err != nil {
+		return nil, fmt.Errorf("listing Services: %w", err)
+	}
+	return services.Items, nil
 }
 
 // trimNode leaves of a Node what admission reads.

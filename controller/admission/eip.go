@@ -149,16 +149,16 @@ func cutInUse(name string, cut *netipx.IPSet, cluster *Cluster) string {
 		holder string
 	}
 	var holdings []holding
+	elsewhere := addressesOfOthers(name, cluster.Eips)
 	for i := range cluster.Services {
 		svc := &cluster.Services[i]
 		for _, ingress := range svc.Status.LoadBalancer.Ingress {
 			addr, err := netip.ParseAddr(ingress.IP)
-			if err != nil || !cut.Contains(addr) {
+			if err != nil {
 				continue
 			}
-			// The label is about the first address; a second one may be from
-			// another pool.
-			if _, elsewhere := overlapping(name, single(addr), cluster.Eips); elsewhere && svc.Labels[v1alpha2.LabelPool] != name {
+			// What another Eip has too is not cut from all.
+			if addr = addr.Unmap(); !cut.Contains(addr) || elsewhere.Contains(addr) {
 				continue
 			}
 			holdings = append(holdings, holding{addr, svc.Namespace + "/" + svc.Name})
@@ -175,9 +175,17 @@ func cutInUse(name string, cut *netipx.IPSet, cluster *Cluster) string {
 	return message + ": keep it in the pool, or first have the Service ask for another address or pool, or delete it"
 }
 
-func single(addr netip.Addr) *netipx.IPSet {
+// addressesOfOthers returns what the other Eips have that stay.
+func addressesOfOthers(name string, eips []v1alpha2.Eip) *netipx.IPSet {
 	var b netipx.IPSetBuilder
-	b.Add(addr)
+	for i := range eips {
+		if eips[i].Name == name || !eips[i].DeletionTimestamp.IsZero() {
+			continue
+		}
+		if set, err := eips[i].Spec.AddressSet(); err == nil {
+			b.AddSet(set)
+		}
+	}
 	return built(&b)
 }
 

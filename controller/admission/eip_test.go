@@ -36,7 +36,7 @@ func testCluster(t *testing.T) *Cluster {
 		},
 		Services: []corev1.Service{
 			holder("web", "pool", "10.0.0.7"),
-			holder("api", "pool", "10.0.0.5", "2001:db8::5"),
+			holder("api", "pool", "10.0.0.5", "2001:db8:9::5"),
 			holder("other", "z", "10.1.0.1"),
 			holder("junk", "pool", "", "junk"),
 		},
@@ -102,7 +102,7 @@ func TestReviewEip(t *testing.T) {
 		{name: "overlaps less", old: `spec: {address: 10.0.0.0/24, addresses: [10.1.0.0/24, 10.1.0.6]}`, eip: `spec: {address: 10.0.0.0/24, addresses: [10.1.0.6]}`},
 		{name: "shrinks", old: `spec: {address: 10.0.0.0/24}`, eip: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.8-10.0.0.255]}`},
 		{name: "shrinks in use", old: `spec: {address: 10.0.0.0/24}`, eip: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.5-10.0.0.8]}`, denial: cut5 + ", and 1 more in use: keep it"},
-		{name: "second family in use", old: `spec: {address: 10.0.0.0/24, addresses: ["2001:db8::5"]}`, eip: `spec: {address: 10.0.0.0/24}`, denial: "would cut 2001:db8::5 from the pool, which Service dev/api holds: keep it"},
+		{name: "second family in use", old: `spec: {address: 10.0.0.0/24, addresses: ["2001:db8:9::5"]}`, eip: `spec: {address: 10.0.0.0/24}`, denial: "would cut 2001:db8:9::5 from the pool, which Service dev/api holds: keep it"},
 		{name: "an address of another pool", old: `spec: {address: 10.0.0.0/24, addresses: [10.1.0.1]}`, eip: `spec: {address: 10.0.0.0/24}`},
 		{name: "was cut before", old: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.5]}`, eip: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.5, 10.0.0.9]}`},
 		{name: "spelled in another way", old: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.8/29]}`, eip: `spec: {address: 10.0.0.0/24, exclude: [10.0.0.8-10.0.0.11, 10.0.0.12/30]}`},

@@ -27,8 +27,12 @@ func warningsForEip(eip *v1alpha2.Eip, set *netipx.IPSet, cluster *Cluster) []st
 	if eip.Spec.Protocol == v1alpha2.ProtocolLayer2 && !eip.Spec.AllowOffSubnet {
 		warnings = append(warnings, offSubnet(set, cluster.NodeAddresses)...)
 	}
-	if eip.Spec.Exclusive && len(eip.Spec.Namespaces) == 0 && len(eip.Spec.NamespaceSelector) == 0 && eip.Spec.ServiceSelector == nil {
-		warnings = append(warnings, "spec.exclusive refuses every Service, because the pool is bound to no namespace: set spec.namespaces or spec.namespaceSelector")
+	if eip.Spec.Exclusive && len(eip.Spec.Namespaces) == 0 && len(eip.Spec.NamespaceSelector) == 0 {
+		what := "refuses every Service"
+		if eip.Spec.ServiceSelector != nil {
+			what = "has no effect" // the pool then serves every namespace
+		}
+		warnings = append(warnings, "spec.exclusive "+what+", because the pool is bound to no namespace: set spec.namespaces or spec.namespaceSelector")
 	}
 	if mark := eip.Annotations[v1alpha2.AnnotationDefaultEip]; mark != "" && !strings.EqualFold(mark, "true") && !strings.EqualFold(mark, "false") {
 		warnings = append(warnings, fmt.Sprintf("annotation %s is %.40q, so this is not the default Eip: only \"true\" makes it that", v1alpha2.AnnotationDefaultEip, mark))

@@ -20,7 +20,10 @@ type handlers struct {
 	decoder   admission.Decoder
 	byDefault bool
 	cluster   func(context.Context) (*Cluster, error)
-	log       logr.Logger
+	// services returns those that a change of an Eip may concern; there may be
+	// thousands, so they are asked for only when one is judged.
+	services func(context.Context) ([]corev1.Service, error)
+	log      logr.Logger
 }
 
 func (h *handlers) eip(ctx context.Context, req admission.Request) admission.Response {
@@ -38,6 +41,10 @@ func (h *handlers) eip(ctx context.Context, req admission.Request) admission.Res
 	}
 	if cluster == nil {
 		cluster = &Cluster{}
+	} else if old != nil {
+		if cluster.Services, err = h.services(ctx); err != nil {
+			return h.letIn(req, err)
+		}
 	}
 	verdict := ReviewEip(old, eip, cluster)
 	if verdict.Denial == "" {

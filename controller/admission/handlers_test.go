@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -23,8 +24,13 @@ func newHandlers(t *testing.T) *handlers {
 	}
 	return &handlers{
 		decoder: admission.NewDecoder(scheme),
-		cluster: func(context.Context) (*Cluster, error) { return testCluster(t), nil },
-		log:     logr.Discard(),
+		cluster: func(context.Context) (*Cluster, error) {
+			cluster := testCluster(t)
+			cluster.Services = nil // they are asked for when they are needed
+			return cluster, nil
+		},
+		services: func(context.Context) ([]corev1.Service, error) { return testCluster(t).Services, nil },
+		log:      logr.Discard(),
 	}
 }
 

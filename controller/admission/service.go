@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -100,7 +101,12 @@ func sameAddresses(a, b []netip.Addr) bool {
 	return slices.Equal(a, b)
 }
 
+// missingPools tells of names that no Eip has. Those in MetalLB's keys may be
+// meant for MetalLB.
 func missingPools(key string, pools []string, cluster *Cluster) []string {
+	if strings.HasPrefix(key, v1alpha2.MetalLBPrefix) || strings.HasPrefix(key, v1alpha2.MetalLBDeprecatedPrefix) {
+		return nil
+	}
 	var warnings []string
 	for _, pool := range pools {
 		if !cluster.hasEip(pool) {

@@ -29,9 +29,9 @@ const (
 )
 
 // maxConversionBytes bounds what one request can make the controller hold in
-// memory. The largest is a list of all objects of a kind; an Eip whose 10,000
-// addresses are in use takes half a megabyte.
-const maxConversionBytes = 16 << 20
+// memory, which is many times its size. The largest is a list of all objects
+// of a kind; an Eip whose 10,000 addresses are in use takes half a megabyte.
+const maxConversionBytes = 4 << 20
 
 // Options are the settings of admission.
 type Options struct {
@@ -61,9 +61,9 @@ func Setup(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	h := &handlers{decoder: admission.NewDecoder(scheme), byDefault: o.DefaultLoadBalancer, cluster: reader.cluster, log: log}
+	h := &handlers{decoder: admission.NewDecoder(scheme), byDefault: o.DefaultLoadBalancer, cluster: reader.cluster, services: reader.labelled, log: log}
 	s := &server{Server: webhook.NewServer(webhook.Options{}), port: o.Port, source: source, log: log}
-	s.Register(eipPath, &admission.Webhook{Handler: admission.HandlerFunc(h.eip)})
+	s.Register(eipPath, oneAtATime(&admission.Webhook{Handler: admission.HandlerFunc(h.eip)}))
 	s.Register(servicePath, &admission.Webhook{Handler: admission.HandlerFunc(h.service)})
 	s.Register(conversionPath, newConversion(scheme))
 	if err := mgr.Add(s); err != nil {
@@ -87,7 +87,21 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 func newConversion(scheme *runtime.Scheme) http.Handler {
-	return http.MaxBytesHandler(conversion.NewWebhookHandler(scheme, conversion.NewRegistry()), maxConversionBytes)
+	return oneAtATime(http.MaxBytesHandler(conversion.NewWebhookHandler(scheme, conversion.NewRegistry()), maxConversionBytes))
+}
+
+// oneAtATime has requests wait for each other: whoever reaches the port may
+// send large ones, and the allocator is in the same process.
+func oneAtATime(handler http.Handler) http.Handler {
+	turn := make(chan struct{}, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			handler.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	})
 }
 
 func newCertificateSource(mgr manager.Manager, o Options) (certificateSource, error) {

@@ -121,8 +121,19 @@ func TestWebhookAbsent(t *testing.T) {
 	if err := api.Create(t.Context(), legacy); err != nil {
 		t.Fatal(err)
 	}
+	// Once the controller has seen it, the API server need not convert it.
+	c.eventually("the managed fields are v1alpha2's", func() string {
+		if out := c.kubectl("get", "eip", "legacy", "--show-managed-fields", "-o", "jsonpath={.metadata.managedFields[*].apiVersion}"); strings.Contains(out, "v1alpha1") {
+			return out
+		}
+		return ""
+	})
 	if err := c.controller.Stop(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	c.kubectl("annotate", "eip", "legacy", "example.com/touched=1")
+	if _, err := c.Kubectl(t.Context(), "apiVersion: network.kubesphere.io/v1alpha2\nkind: Eip\nmetadata: {name: legacy, labels: {a: b}}\nspec: {address: 10.60.0.1}", "apply", "--server-side", "-f", "-"); err != nil {
+		t.Errorf("server-side apply of what was written in v1alpha1: %v", err)
 	}
 	c.apply(eip("pool", "10.61.0.1"))
 	c.apply(eip("overlapping", "10.61.0.1"))

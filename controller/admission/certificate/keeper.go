@@ -30,6 +30,11 @@ const (
 	maxRetryDelay = time.Minute
 )
 
+// writeInterval is the least time between two writes of the Secret: two
+// controllers whose clocks differ by months find each other's certificate
+// invalid.
+const writeInterval = time.Minute
+
 // checkInterval is how often the certificate's age is looked at.
 const checkInterval = 12 * time.Hour
 
@@ -68,6 +73,7 @@ type Keeper struct {
 	queue   workqueue.TypedRateLimitingInterface[string]
 	now     func() time.Time
 	serving atomic.Pointer[tls.Certificate]
+	wrote   time.Time // when the Secret was written last
 }
 
 // watched is an object that a Keeper sees by itself, so that no right is
@@ -174,7 +180,13 @@ func (k *Keeper) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if rest := k.wrote.Add(writeInterval).Sub(k.now()); changed && rest > 0 {
+		k.options.Log.Info("The certificate in the Secret is not valid so soon after it was made; the clocks of the controllers may differ, or somebody else writes it", "secret", k.options.Secret)
+		k.queue.AddAfter(k.options.Secret, rest)
+		return nil
+	}
 	if changed {
+		k.wrote = k.now()
 		// What is in the Secret then counts, whoever wrote it: it comes back
 		// with the event.
 		return k.writeSecret(ctx, secret, renewed)
