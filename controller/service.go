@@ -219,7 +219,8 @@ func (r *reconciler) forget(req request) {
 // Services are looked at again when it is.
 func (r *reconciler) namespaceLabels(ctx context.Context, name string) (map[string]string, error) {
 	namespace := &corev1.Namespace{}
-	if err := r.client.Get(ctx, types.NamespacedName{Name: name}, namespace); client.IgnoreNotFound(err) != nil {
+	// The labels are read only, and kept with each Service that holds an address.
+	if err := r.client.Get(ctx, types.NamespacedName{Name: name}, namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("reading Namespace %s: %w", name, err)
 	}
 	return namespace.Labels, nil
