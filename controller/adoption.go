@@ -99,7 +99,7 @@ func (r *reconciler) allServices(ctx context.Context) ([]*corev1.Service, error)
 		}
 		for i := range list.Items {
 			if svc := &list.Items[i]; r.concerns(svc) {
-				svc.ManagedFields = nil // they are most of it
+				svc.ManagedFields = nil               // they are most of it
 				found = append(found, svc.DeepCopy()) // not to keep the page in memory
 			}
 		}

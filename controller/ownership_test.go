@@ -228,3 +228,17 @@ func eipOf(name, address string, changes ...func(*v1alpha2.Eip)) *v1alpha2.Eip {
 	}
 	return eip
 }
+
+// The cache keeps of a Service all but what only grows it.
+func TestTrimService(t *testing.T) {
+	svc := loadBalancer(optIn, annotated(corev1.LastAppliedConfigAnnotation, "{}"), labelled("a", "b"))
+	want := svc.DeepCopy()
+	delete(want.Annotations, corev1.LastAppliedConfigAnnotation)
+	svc.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	if got, err := trimService(svc); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("it keeps %+v, %v", got, err)
+	}
+	if got, err := trimService("tombstone"); err != nil || got != "tombstone" {
+		t.Errorf("what is no Service becomes %v, %v", got, err)
+	}
+}

@@ -52,13 +52,24 @@ func CacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha2.Eip{}: {Transform: keepLegacyFields},
+			&v1alpha2.Eip{}:   {Transform: keepLegacyFields},
+			&corev1.Service{}: {Transform: trimService},
 			&corev1.Secret{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Field:      fields.OneTermEqualSelector("metadata.name", GossipSecretName),
 			},
 		},
 	}
+}
+
+// trimService takes out of a Service, for the cache, what grows with it and is
+// read by nobody: there are thousands. What is not there is not written either.
+func trimService(object any) (any, error) {
+	if svc, ok := object.(*corev1.Service); ok {
+		svc.ManagedFields = nil
+		delete(svc.Annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	return object, nil
 }
 
 // Setup has the manager run the controller while it is the leader.
