@@ -36,7 +36,7 @@ test-cluster: install build-race kubernetes ## Run the tests on a real API serve
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 40m ./test/...
 
 .PHONY: bench
-bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, several minutes)
+bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, a quarter of an hour)
 	go test -run '^$$' -bench . -benchmem $(PURE)
 	@go build -o $(BIN)/bench ./test/bench
 	@FAIRWAY_BIN=$(BIN) $(BIN)/bench

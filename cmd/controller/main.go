@@ -40,7 +40,7 @@ type options struct {
 
 // gcPercent has garbage be a smaller part of the memory than Go's default, 100:
 // most of it is the cache of Services, and the controller has CPU to spare.
-const gcPercent = 40
+const gcPercent = 30
 
 func main() {
 	if os.Getenv("GOGC") == "" {

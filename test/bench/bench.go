@@ -177,6 +177,10 @@ func (b *bench) cost(change func() error) (measure.Work, measure.Writes, error) 
 	if err := change(); err != nil {
 		return before, writes, err
 	}
+	// An Eip with thousands of addresses in use takes seconds to arrive.
+	if err := b.looked(before.Reconciles); err != nil {
+		return before, writes, err
+	}
 	if err := b.settle(); err != nil {
 		return before, writes, err
 	}
@@ -186,6 +190,16 @@ func (b *bench) cost(change func() error) (measure.Work, measure.Writes, error) 
 	}
 	written, err := b.writes()
 	return work.Since(before), written.Since(writes), err
+}
+
+// looked waits until the controller has looked at more than it had.
+func (b *bench) looked(before int) error {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	return measure.Until(ctx, func() (bool, error) {
+		work, err := b.work()
+		return work.Reconciles > before, err
+	})
 }
 
 // settle waits until the controller rests.

@@ -19,7 +19,8 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// limit bounds everything; on two cores it takes about four minutes.
+// limit bounds everything; on two cores it takes ten to fifteen minutes, most
+// of which the API server takes to create thousands of Services.
 const limit = 30 * time.Minute
 
 // sizes are how many Services the measurements are made with.

@@ -33,3 +33,19 @@ func Settle[T comparable](ctx context.Context, quiet time.Duration, read func() 
 	}
 	return last, err
 }
+
+// Until waits until a condition holds.
+func Until(ctx context.Context, holds func() (bool, error)) error {
+	ticker := time.NewTicker(settlePoll)
+	defer ticker.Stop()
+	for {
+		if ok, err := holds(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for something to happen: %w", context.Cause(ctx))
+		}
+	}
+}
