@@ -412,3 +412,20 @@ func TestFreeAddressesOfOverlappingPools(t *testing.T) {
 		t.Errorf("free %s, truth %s", before, now)
 	}
 }
+
+// A Service whose request cannot be read has not asked for the address that it
+// keeps: nobody comes to share it by asking for it, too.
+func TestUnreadableRequestIsNoConsent(t *testing.T) {
+	w := newWorld(t, eipOf("eip", "10.0.0.1-10.0.0.9"))
+	w.lookAtEips("eip")
+	w.create("t1", inPool, port(80))
+	w.edit("t1", annotated(v1alpha2.AnnotationAddress, "junk"))
+	w.lookAtServices("t1")
+	w.create("t2", annotated(v1alpha2.AnnotationAddress, "10.0.0.1"), port(443))
+	w.shows("t1", "10.0.0.1")
+	w.shows("t2", "")
+	w.edit("t1", annotated(v1alpha2.AnnotationAddress, "10.0.0.1")) // now it asks
+	w.lookAtServices("t1")
+	w.pass(time.Hour)
+	w.shows("t2", "10.0.0.1")
+}

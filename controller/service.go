@@ -139,7 +139,7 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 // onlyKeeping is the request of a Service that asks for what cannot be read:
 // what it has, on the terms that it states.
 func onlyKeeping(asked ipam.Request, held []ipam.Allocation) ipam.Request {
-	asked.Pools, asked.Addresses = nil, nil
+	asked.Pools, asked.Addresses, asked.Keeps = nil, nil, true
 	asked.DualStack = ipam.SingleStack
 	if len(held) > 1 {
 		asked.DualStack = ipam.PreferDualStack

@@ -41,6 +41,9 @@ type Request struct {
 	Pools []string
 	// Addresses are those wanted, at most one of each family; none for any.
 	Addresses []netip.Addr
+	// Keeps tells that Addresses are what the Service has, and not what it
+	// asks for: nobody may conclude from them that it would share.
+	Keeps bool
 	// Protocol holds the automatic choice to pools of this protocol, "" does
 	// not. It has no effect where pools or addresses are named.
 	Protocol string

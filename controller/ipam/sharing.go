@@ -108,7 +108,7 @@ func (a *Allocator) sharedByAsking(h *holding, addr netip.Addr) (implicit []Serv
 func (a *Allocator) renew(h *holding, req Request) (recheck []ServiceKey) {
 	before := h.claim
 	h.claim = req
-	asBefore := before.ShareKey == req.ShareKey && before.Local == req.Local && before.Selector == req.Selector &&
+	asBefore := before.ShareKey == req.ShareKey && before.Keeps == req.Keeps && before.Local == req.Local && before.Selector == req.Selector &&
 		slices.Equal(before.Ports, req.Ports) && slices.Equal(before.Addresses, req.Addresses)
 	for _, x := range h.held {
 		if renamed := a.rename(h, x.Address); renamed || !asBefore {
@@ -161,5 +161,5 @@ func objection(req *Request, other *holding, addr netip.Addr, p *pool) *Refusal 
 // bothAsk tells whether both ask for an address and neither says by a key whom
 // it shares with.
 func bothAsk(x, y *Request, addr netip.Addr) bool {
-	return x.ShareKey == "" && y.ShareKey == "" && slices.Contains(x.Addresses, addr) && slices.Contains(y.Addresses, addr)
+	return !x.Keeps && !y.Keeps && x.ShareKey == "" && y.ShareKey == "" && slices.Contains(x.Addresses, addr) && slices.Contains(y.Addresses, addr)
 }
