@@ -65,13 +65,10 @@ func (r *reconciler) adoptPool(ctx context.Context, eip *v1alpha2.Eip) error {
 	req := requestForEip(eip.Name)
 	for {
 		pool, readable, _ := poolOf(eip)
-		err := r.updateLegacyFields(ctx, req, eip)
-		if err == nil {
-			err = r.ensureFinalizer(ctx, req, eip, readable)
-		}
+		err := r.guard(ctx, req, eip, readable)
 		if !errors.Is(err, errBehind) {
 			if err != nil {
-				log.FromContext(ctx).Info("The Eip has no finalizer", "eip", eip.Name, "error", err.Error())
+				log.FromContext(ctx).Info("The Eip is not guarded by its finalizer", "eip", eip.Name, "error", err.Error())
 			}
 			if readable {
 				r.ipam.SetPool(pool)

@@ -57,12 +57,7 @@ func (r *reconciler) keepEip(ctx context.Context, req request, eip *v1alpha2.Eip
 		before.Deleting, before.Rehome = pool.Deleting, pool.Rehome
 		pool = before
 	}
-	// Before the first address is given the finalizer is there: without it the
-	// Eip could go at any moment. Should it be refused, it serves all the same.
-	if err := r.updateLegacyFields(ctx, req, eip); err != nil {
-		return reconcile.Result{}, err
-	}
-	unguarded := r.ensureFinalizer(ctx, req, eip, readable)
+	unguarded := r.guard(ctx, req, eip, readable)
 	if errors.Is(unguarded, errBehind) {
 		return reconcile.Result{}, unguarded
 	}
@@ -204,6 +199,16 @@ func (r *reconciler) lookAtEips(names ...[]string) {
 	for _, name := range slices.Concat(names...) {
 		r.queue.Add(requestForEip(name))
 	}
+}
+
+// guard does what is to be done before the first address is given: without the
+// finalizer the Eip could go at any moment. Should the API server refuse, the
+// pool serves all the same.
+func (r *reconciler) guard(ctx context.Context, req request, eip *v1alpha2.Eip, readable bool) error {
+	if err := r.updateLegacyFields(ctx, req, eip); err != nil {
+		return err
+	}
+	return r.ensureFinalizer(ctx, req, eip, readable)
 }
 
 // ensureFinalizer has a pool that is in use, and not to go, stay until no
