@@ -52,10 +52,21 @@ type BgpConfSpec struct {
 	// +optional
 	UseMultiplePaths bool `json:"useMultiplePaths,omitempty"`
 
-	// GracefulRestart is RFC 4724 for all sessions.
+	// GracefulRestart is RFC 4724 for the sessions whose BgpPeer says nothing
+	// of it. Absent means on, with a restart time of 120 seconds.
 	//
 	// +optional
 	GracefulRestart *GracefulRestart `json:"gracefulRestart,omitempty"`
+
+	// NextHops says which next hops a node announces: its own address
+	// (self), which is the default, or those of all nodes that can serve the
+	// address (nodes), for topologies in which only some nodes hold sessions,
+	// as with a route reflector. The peers have to accept several paths for
+	// one destination then (RFC 7911).
+	//
+	// +kubebuilder:validation:Enum=self;nodes
+	// +optional
+	NextHops string `json:"nextHops,omitempty"`
 
 	// Policy names the ConfigMap whose key gobgp.conf holds the routing
 	// policy in GoBGP's TOML.
@@ -63,6 +74,12 @@ type BgpConfSpec struct {
 	// +optional
 	Policy string `json:"policy,omitempty"`
 }
+
+// Values of BgpConfSpec.NextHops.
+const (
+	NextHopSelf  = "self"
+	NextHopNodes = "nodes"
+)
 
 // GracefulRestart configures graceful restart (RFC 4724). Its times are in
 // seconds.
@@ -150,7 +167,16 @@ type NodeConfStatus struct {
 	//
 	// +optional
 	AS Uint32 `json:"as,omitempty"`
+
+	// Conditions of the node's router: Ready, which says whether it runs as
+	// the BgpConf and its policy ask.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
 
 // BgpConf configures BGP on all nodes. Only the one named default counts.
 //

@@ -1,5 +1,7 @@
 package v1alpha2
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // BgpPeerStatus is the sessions with a peer, one per node.
 type BgpPeerStatus struct {
 	// NodesPeerStatus maps a node's name to its session.
@@ -19,6 +21,57 @@ type NodePeerStatus struct {
 	//
 	// +optional
 	TimersState *TimersState `json:"timersState,omitempty"`
+
+	// BFDState is the BFD session beside the BGP session.
+	//
+	// +optional
+	BFDState *BFDState `json:"bfdState,omitempty"`
+
+	// Conditions of the node's session: Accepted, Established.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Conditions of a node's session in BgpPeer.status.
+const (
+	// ConditionAccepted says whether the node can do what the BgpPeer asks.
+	ConditionAccepted = "Accepted"
+	// ConditionEstablished says whether the BGP session is established, and
+	// if not, why it ended last.
+	ConditionEstablished = "Established"
+)
+
+// BFDState is a BFD session (RFC 5880).
+type BFDState struct {
+	// SessionState is AdminDown, Down, Init or Up.
+	//
+	// +optional
+	SessionState string `json:"sessionState,omitempty"`
+
+	// Diagnostic is why the session went down last, by the names of RFC
+	// 5880, 4.1.
+	//
+	// +optional
+	Diagnostic string `json:"diagnostic,omitempty"`
+
+	// RemoteDiagnostic is the same as the neighbor says it.
+	//
+	// +optional
+	RemoteDiagnostic string `json:"remoteDiagnostic,omitempty"`
+
+	// DetectionTime is the silence after which the path counts as lost, in
+	// milliseconds.
+	//
+	// +optional
+	DetectionTime int64 `json:"detectionTime,omitempty"`
+
+	// Downs counts how often the session went down.
+	//
+	// +optional
+	Downs int64 `json:"downs,omitempty"`
 }
 
 // PeerState is a session and its counters.

@@ -45,6 +45,18 @@ type BgpPeerSpec struct {
 	// +optional
 	AfiSafis []AfiSafi `json:"afiSafis,omitempty"`
 
+	// TTLSecurity accepts only packets that come from no farther than
+	// expected (GTSM, RFC 5082). It excludes EbgpMultihop.
+	//
+	// +optional
+	TTLSecurity *TTLSecurity `json:"ttlSecurity,omitempty"`
+
+	// BFD watches the path to the neighbor (RFC 5880) and closes the session
+	// as soon as it is lost. Absent means not to.
+	//
+	// +optional
+	BFD *BFD `json:"bfd,omitempty"`
+
 	// NodeSelector picks the nodes that hold the session. Absent means all.
 	//
 	// +optional
@@ -57,6 +69,12 @@ type PeerConf struct {
 	//
 	// +optional
 	AuthPassword string `json:"authPassword,omitempty"`
+
+	// PasswordSecretRef names a Secret in Fairway's namespace that holds the
+	// TCP MD5 password, in place of AuthPassword.
+	//
+	// +optional
+	PasswordSecretRef *SecretKeyRef `json:"passwordSecretRef,omitempty"`
 
 	// Description is free text.
 	//
@@ -77,7 +95,8 @@ type PeerConf struct {
 	// +optional
 	NeighborAddress string `json:"neighborAddress,omitempty"`
 
-	// PeerAS is the neighbor's AS number.
+	// PeerAS is the neighbor's AS number. Absent or 0 means the one that the
+	// neighbor says it has.
 	//
 	// +optional
 	PeerAS Uint32 `json:"peerAs,omitempty"`
@@ -136,6 +155,69 @@ type PeerConf struct {
 	AdminDown bool `json:"adminDown,omitempty"`
 }
 
+// SecretKeyRef is one key of a Secret.
+type SecretKeyRef struct {
+	// Name of the Secret.
+	Name string `json:"name"`
+
+	// Key in the Secret; password if absent.
+	//
+	// +optional
+	Key string `json:"key,omitempty"`
+}
+
+// DefaultPasswordKey is the key that a SecretKeyRef without one means: that of
+// Secrets of type kubernetes.io/basic-auth.
+const DefaultPasswordKey = "password"
+
+// TTLSecurity is the Generalized TTL Security Mechanism (RFC 5082).
+type TTLSecurity struct {
+	// Enabled turns it on. Both sides have to have it on.
+	//
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
+
+	// TTLMin is the smallest IP TTL of packets received; 255, a neighbor on
+	// the node's own link, if absent.
+	//
+	// +optional
+	TTLMin Uint32 `json:"ttlMin,omitempty"`
+}
+
+// BFD is a BFD session in asynchronous mode (RFC 5880) beside a BGP session.
+// The zero value is one hop (RFC 5881) and a path that counts as lost after
+// three times 300 ms.
+type BFD struct {
+	// MinTx is the shortest time between two packets sent, in milliseconds;
+	// 300 if absent.
+	//
+	// +optional
+	MinTx int32 `json:"minTx,omitempty"`
+
+	// MinRx is the shortest time between two packets that the node is ready
+	// to receive, in milliseconds; 300 if absent.
+	//
+	// +optional
+	MinRx int32 `json:"minRx,omitempty"`
+
+	// DetectMultiplier is the number of packets that may be missing before
+	// the path counts as lost; 3 if absent.
+	//
+	// +optional
+	DetectMultiplier int32 `json:"detectMultiplier,omitempty"`
+
+	// Multihop is for a neighbor that is several hops away (RFC 5883).
+	//
+	// +optional
+	Multihop bool `json:"multihop,omitempty"`
+
+	// MinimumTTL is the smallest IP TTL of packets received over several
+	// hops; any if absent. Over one hop it is always 255.
+	//
+	// +optional
+	MinimumTTL int32 `json:"minimumTTL,omitempty"`
+}
+
 // EbgpMultihop allows neighbors that are several hops away.
 type EbgpMultihop struct {
 	// Enabled turns it on.
@@ -159,7 +241,7 @@ type Timers struct {
 
 // TimersConfig are the timers asked for.
 type TimersConfig struct {
-	// ConnectRetry is the time between attempts to connect; 120 if absent.
+	// ConnectRetry is the time between attempts to connect; 5 if absent.
 	//
 	// +optional
 	ConnectRetry Seconds `json:"connectRetry,omitempty"`
@@ -199,6 +281,12 @@ type Transport struct {
 	//
 	// +optional
 	PassiveMode bool `json:"passiveMode,omitempty"`
+
+	// LocalAddress is the node's address that the session has. Absent means
+	// the one that the node's routes choose.
+	//
+	// +optional
+	LocalAddress string `json:"localAddress,omitempty"`
 
 	// RemoteAddress is the address to connect to. Absent means
 	// NeighborAddress.
