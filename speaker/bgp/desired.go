@@ -85,25 +85,6 @@ type Family struct {
 	GracefulRestart bool
 }
 
-// LargeCommunity is RFC 8092's.
-type LargeCommunity struct{ Global, Local1, Local2 uint32 }
-
-// Route is what a node announces for a prefix.
-type Route struct {
-	Prefix netip.Prefix
-	// NextHops are third-party next hops, sorted; none means the node itself.
-	NextHops         []netip.Addr
-	Communities      []uint32         // sorted
-	LargeCommunities []LargeCommunity // sorted
-	LocalPref, MED   *uint32
-	// Prepend is how many more times than once the AS number is in the path.
-	Prepend int
-	// AllPeers announces the route to every peer, otherwise to Peers, which are
-	// names of BgpPeers, sorted.
-	AllPeers bool
-	Peers    []string
-}
-
 // Config is a router, its sessions and its policy as they are to be.
 type Config struct {
 	// Router is nil where the node is to have none.
