@@ -16,7 +16,7 @@ import (
 )
 
 // fieldManager owns what the controller sets in Services, by server-side
-// apply: our label and finalizer, the ingress, and our condition.
+// apply: our label and finalizer, the ingress, and our conditions.
 const fieldManager = "fairway-controller"
 
 // applyMark has a Service carry our finalizer and the name of the pool that
@@ -30,28 +30,31 @@ func (r *reconciler) applyMark(ctx context.Context, req request, svc *corev1.Ser
 		mark.WithLabels(map[string]string{v1alpha2.LabelPool: pool})
 	}
 	if err := r.client.Apply(ctx, mark, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
-		return r.refusedWrite(ctx, req, svc, err)
+		return refusedWrite(ctx, r.live, req, svc, err)
 	}
 	return r.wrote(req, svc, mark)
 }
 
-// applyStatus writes ingress and condition. Without an ingress, that of others
-// is left alone.
-func (r *reconciler) applyStatus(ctx context.Context, req request, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, condition metav1.Condition) error {
-	if have := meta.FindStatusCondition(svc.Status.Conditions, condition.Type); have != nil && have.Status == condition.Status {
-		condition.LastTransitionTime = have.LastTransitionTime
-	} else {
-		condition.LastTransitionTime = metav1.NewTime(r.now())
+// applyStatus writes ingress and conditions. Without an ingress, that of
+// others is left alone.
+func (r *reconciler) applyStatus(ctx context.Context, req request, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
+	status := applycorev1.ServiceStatus()
+	for _, condition := range conditions {
+		if have := meta.FindStatusCondition(svc.Status.Conditions, condition.Type); have != nil && have.Status == condition.Status {
+			condition.LastTransitionTime = have.LastTransitionTime
+		} else {
+			condition.LastTransitionTime = metav1.NewTime(r.now())
+		}
+		status.WithConditions(applymetav1.Condition().
+			WithType(condition.Type).WithStatus(condition.Status).WithReason(condition.Reason).WithMessage(condition.Message).
+			WithObservedGeneration(condition.ObservedGeneration).WithLastTransitionTime(condition.LastTransitionTime))
 	}
-	status := applycorev1.ServiceStatus().WithConditions(applymetav1.Condition().
-		WithType(condition.Type).WithStatus(condition.Status).WithReason(condition.Reason).WithMessage(condition.Message).
-		WithObservedGeneration(condition.ObservedGeneration).WithLastTransitionTime(condition.LastTransitionTime))
 	if len(ingress) > 0 {
 		status.WithLoadBalancer(applycorev1.LoadBalancerStatus().WithIngress(applyIngress(ingress)...))
 	}
 	applied := applyTo(svc).WithStatus(status)
 	if err := r.client.Status().Apply(ctx, applied, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
-		return r.refusedWrite(ctx, req, svc, err)
+		return refusedWrite(ctx, r.live, req, svc, err)
 	}
 	return r.wrote(req, svc, applied)
 }
@@ -100,11 +103,11 @@ func (r *reconciler) wrote(req request, svc *corev1.Service, applied *applycorev
 // refusedWrite tells what it means that a write was refused. An object that is
 // not what it was, or gone, is on its way to the cache. A webhook may answer
 // in the same words, though: then the object is what it was.
-func (r *reconciler) refusedWrite(ctx context.Context, req request, object client.Object, err error) error {
+func refusedWrite(ctx context.Context, live client.Reader, req request, object client.Object, err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		live := object.DeepCopyObject().(client.Object)
-		getErr := r.live.Get(ctx, req.NamespacedName, live)
-		if apierrors.IsNotFound(getErr) || (getErr == nil && live.GetResourceVersion() != object.GetResourceVersion()) {
+		now := object.DeepCopyObject().(client.Object)
+		getErr := live.Get(ctx, req.NamespacedName, now)
+		if apierrors.IsNotFound(getErr) || (getErr == nil && now.GetResourceVersion() != object.GetResourceVersion()) {
 			return errBehind
 		}
 	}

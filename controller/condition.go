@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,11 +39,31 @@ func conditionOf(svc *corev1.Service, outcome ipam.Outcome) metav1.Condition {
 	return c
 }
 
-// sameCondition tells whether a Service carries a condition. The generation
-// alone is no reason to write it again.
-func sameCondition(svc *corev1.Service, want metav1.Condition) bool {
-	have := meta.FindStatusCondition(svc.Status.Conditions, want.Type)
-	return have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message
+// conditionsOf returns those that a Service is to carry. A conflict of traffic
+// policies is one while it lasts; over tells that the Service still carries
+// one that is over.
+func conditionsOf(svc *corev1.Service, outcome ipam.Outcome, conflict ipam.PolicyConflict) (conditions []metav1.Condition, over bool) {
+	conditions = []metav1.Condition{conditionOf(svc, outcome)}
+	if conflict.Any() {
+		return append(conditions, policyConflictCondition(svc, conflict)), false
+	}
+	return conditions, meta.FindStatusCondition(svc.Status.Conditions, v1alpha2.ConditionTrafficPolicyConflict) != nil
+}
+
+// sameConditions tells whether a Service carries conditions. The generation
+// alone is no reason to write them again.
+func sameConditions(svc *corev1.Service, want []metav1.Condition) bool {
+	return !slices.ContainsFunc(want, func(want metav1.Condition) bool {
+		have := meta.FindStatusCondition(svc.Status.Conditions, want.Type)
+		return have == nil || have.Status != want.Status || have.Reason != want.Reason || have.Message != want.Message
+	})
+}
+
+func messagesOf(conditions []metav1.Condition) (text string) {
+	for _, condition := range conditions {
+		text += condition.Message
+	}
+	return text
 }
 
 // refusedText explains why a Service has no address, or not those that it asks

@@ -102,7 +102,7 @@ func otherManager(svc *corev1.Service) string {
 		if field.Manager == fieldManager || field.Time == nil || !field.Time.After(latest) || field.FieldsV1 == nil {
 			continue
 		}
-		for _, ours := range []string{`"f:loadBalancer"`, `"f:` + v1alpha2.LabelPool, v1alpha2.FinalizerService, v1alpha2.ConditionAllocated} {
+		for _, ours := range []string{`"f:loadBalancer"`, `"f:` + v1alpha2.LabelPool, v1alpha2.FinalizerService, v1alpha2.ConditionAllocated, v1alpha2.ConditionTrafficPolicyConflict} {
 			if bytes.Contains(field.FieldsV1.GetRawBytes(), []byte(ours)) {
 				name, latest = field.Manager, field.Time.Time
 			}

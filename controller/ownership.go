@@ -28,9 +28,10 @@ func marked(svc *corev1.Service) bool {
 	return labelled || controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService)
 }
 
-// hasCondition tells whether a Service carries our condition.
+// hasCondition tells whether a Service carries a condition of ours.
 func hasCondition(svc *corev1.Service) bool {
-	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha2.ConditionAllocated) != nil
+	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha2.ConditionAllocated) != nil ||
+		meta.FindStatusCondition(svc.Status.Conditions, v1alpha2.ConditionTrafficPolicyConflict) != nil
 }
 
 // recordedPool is the pool that a Service's address is recorded as coming

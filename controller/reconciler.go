@@ -134,7 +134,7 @@ func (r *reconciler) patch(ctx context.Context, req request, write patchFunc, ch
 	}
 	patch := client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})
 	if err := write(ctx, changed, patch); err != nil {
-		return r.refusedWrite(ctx, req, original, err)
+		return refusedWrite(ctx, r.live, req, original, err)
 	}
 	r.written[req] = changed.GetResourceVersion()
 	return nil

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -17,7 +18,7 @@ import (
 )
 
 // record writes an outcome into the Service: the mark, the ingress, the
-// condition. A Service gets its mark first, so that it is found when this
+// conditions. A Service gets its mark first, so that it is found when this
 // process dies between the two. One that moves and has its mark gets its
 // ingress first: a label that names the old pool beside the new address tells
 // how far the move got, the other way round it would say that the old address
@@ -65,7 +66,7 @@ func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Se
 	return nil
 }
 
-// recordStatus writes ingress and condition, and returns the addresses that
+// recordStatus writes ingress and conditions, and returns the addresses that
 // the Service shows now and did not before.
 func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome, leaving []ipam.Allocation) (gained []ipam.Allocation, err error) {
 	before := svc.Status.LoadBalancer.Ingress
@@ -73,8 +74,8 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 	if len(outcome.Held) > 0 || len(leaving) > 0 {
 		ingress = ingressWith(before, outcome.Held, leaving)
 	}
-	condition := conditionOf(svc, outcome)
-	if equality.Semantic.DeepEqual(ingress, before) && sameCondition(svc, condition) {
+	conditions, over := conditionsOf(svc, outcome, r.ipam.PolicyConflict(wish.KeyOf(svc)))
+	if equality.Semantic.DeepEqual(ingress, before) && sameConditions(svc, conditions) && !over {
 		return nil, nil
 	}
 	for _, allocation := range outcome.Held {
@@ -83,24 +84,18 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 		}
 	}
 	switch {
-	case len(outcome.Held) == 0 && len(leaving) > 0:
+	case over || len(outcome.Held) == 0 && len(leaving) > 0:
 		// An apply does not take away what another manager has set too.
-		original := svc.DeepCopy()
-		svc.Status.LoadBalancer.Ingress = ingress
-		meta.SetStatusCondition(&svc.Status.Conditions, condition)
-		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
-			return nil, err
-		}
-		_, slow := r.disputes.wroteStatus(req, condition.Message, r.now())
-		r.reportDispute(ctx, svc, slow)
-		return nil, nil
-	case len(outcome.Held) == 0:
-		ingress = nil // of others
+		err = r.replaceStatus(ctx, req, svc, ingress, conditions)
+	case len(outcome.Held) == 0: // the ingress is that of others
+		err = r.applyStatus(ctx, req, svc, nil, conditions)
+	default:
+		err = r.applyStatus(ctx, req, svc, ingress, conditions)
 	}
-	if err := r.applyStatus(ctx, req, svc, ingress, condition); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+condition.Message, r.now())
+	again, slow := r.disputes.wroteStatus(req, addressesText(outcome.Held)+messagesOf(conditions), r.now())
 	r.reportDispute(ctx, svc, slow)
 	if again {
 		return nil, nil // it came back, it is not new
@@ -109,6 +104,20 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 		r.metrics.latency.Observe(r.now().Sub(svc.CreationTimestamp.Time).Seconds())
 	}
 	return gained, nil
+}
+
+// replaceStatus writes ingress and conditions, and takes away those of ours
+// that are not among them.
+func (r *reconciler) replaceStatus(ctx context.Context, req request, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
+	original := svc.DeepCopy()
+	svc.Status.LoadBalancer.Ingress = ingress
+	if meta.FindStatusCondition(conditions, v1alpha2.ConditionTrafficPolicyConflict) == nil {
+		meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionTrafficPolicyConflict)
+	}
+	for _, condition := range conditions {
+		setCondition(&svc.Status.Conditions, condition, r.now())
+	}
+	return r.patch(ctx, req, r.patchStatus, svc, original)
 }
 
 // reportDispute names the one who undoes what we write, when that has begun to
@@ -126,12 +135,13 @@ func (r *reconciler) reportDispute(ctx context.Context, svc *corev1.Service, slo
 	r.events.disputed(svc, otherManager(live))
 }
 
-// recordWithdrawal removes addresses, our condition and our mark from a
+// recordWithdrawal removes addresses, our conditions and our mark from a
 // Service.
 func (r *reconciler) recordWithdrawal(ctx context.Context, req request, svc *corev1.Service, gone []ipam.Allocation) (changed bool, err error) {
 	original := svc.DeepCopy()
 	svc.Status.LoadBalancer.Ingress = ingressWithout(svc.Status.LoadBalancer.Ingress, gone)
 	meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionAllocated)
+	meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionTrafficPolicyConflict)
 	if !equality.Semantic.DeepEqual(svc.Status, original.Status) {
 		if err := r.patch(ctx, req, r.patchStatus, svc, original); err != nil {
 			return false, err

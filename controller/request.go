@@ -6,7 +6,7 @@ import (
 	"github.com/fairway-lb/fairway/controller/ipam"
 )
 
-// request is what the worker is asked to look at again. Equal requests that
+// request is what a worker is asked to look at again. Equal requests that
 // wait are one.
 type request struct {
 	kind requestKind
@@ -20,6 +20,10 @@ const (
 	eipRequest       requestKind = "Eip"
 	namespaceRequest requestKind = "Namespace" // its labels, which pools select by
 	gossipKeyRequest requestKind = "Secret"    // the one with the speakers' key
+
+	// These are for the worker that tidies up after the speakers.
+	bgpConfRequest requestKind = "BgpConf"
+	bgpPeerRequest requestKind = "BgpPeer"
 )
 
 func requestForService(key ipam.ServiceKey) request {

@@ -119,6 +119,7 @@ func (r *reconciler) decide(ctx context.Context, svc *corev1.Service) (ipam.Outc
 	if !slices.Equal(outcome.Held, before) {
 		r.touch(before...)
 		r.touch(outcome.Held...)
+		r.retry(r.ipam.PolicyConflict(key).With()) // they are to say so, too
 	}
 	r.retry(outcome.Recheck)
 	r.followSharing(asked, outcome.Held)

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -44,6 +45,8 @@ type Options struct {
 	DefaultLoadBalancer bool
 	// Registerer is where the metrics go.
 	Registerer prometheus.Registerer
+	// Network has the Nodes, BgpConfs and BgpPeers.
+	Network NetworkCache
 }
 
 // CacheOptions returns what the manager's cache is to keep for a controller
@@ -78,19 +81,7 @@ func Setup(mgr manager.Manager, o Options) error {
 	if err := r.metrics.register(o.Registerer); err != nil {
 		return err
 	}
-	log := mgr.GetLogger().WithName("controller")
-	c, err := controller.NewTyped("fairway", mgr, controller.TypedOptions[request]{
-		Reconciler:              r,
-		MaxConcurrentReconciles: 1, // the worker owns the allocator
-		ReconciliationTimeout:   reconcileTimeout,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[request](minRetryDelay, maxRetryDelay),
-		LogConstructor: func(req *request) logr.Logger {
-			if req == nil {
-				return log
-			}
-			return log.WithValues("kind", req.kind, "namespace", req.Namespace, "name", req.Name)
-		},
-	})
+	c, err := controller.NewTyped("fairway", mgr, workerOptions(r, mgr.GetLogger().WithName("controller")))
 	if err != nil {
 		return fmt.Errorf("making the controller's worker: %w", err)
 	}
@@ -99,7 +90,23 @@ func Setup(mgr manager.Manager, o Options) error {
 			return fmt.Errorf("watching: %w", err)
 		}
 	}
-	return nil
+	return setupBGPKeeper(mgr, o.Network)
+}
+
+// workerOptions are those of a worker that looks at one object at a time.
+func workerOptions(r reconcile.TypedReconciler[request], log logr.Logger) controller.TypedOptions[request] {
+	return controller.TypedOptions[request]{
+		Reconciler:              r,
+		MaxConcurrentReconciles: 1, // the worker owns what it knows
+		ReconciliationTimeout:   reconcileTimeout,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[request](minRetryDelay, maxRetryDelay),
+		LogConstructor: func(req *request) logr.Logger {
+			if req == nil {
+				return log
+			}
+			return log.WithValues("kind", req.kind, "namespace", req.Namespace, "name", req.Name)
+		},
+	}
 }
 
 // sources are what makes the worker look at something.

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
 	"time"
 
@@ -68,13 +69,35 @@ func (p *Peers) NeedLeaderElection() bool { return false }
 
 // InternalIP returns a Node's first address of type InternalIP.
 func InternalIP(node *corev1.Node) (netip.Addr, bool) {
-	for _, address := range node.Status.Addresses {
-		if address.Type != corev1.NodeInternalIP {
-			continue
-		}
-		if addr, err := netip.ParseAddr(address.Address); err == nil {
-			return addr, true
-		}
+	for addr := range internalIPs(node) {
+		return addr, true
 	}
 	return netip.Addr{}, false
+}
+
+// InternalIPs returns a Node's first address of type InternalIP of each family,
+// the zero Addr for none.
+func InternalIPs(node *corev1.Node) (addr4, addr6 netip.Addr) {
+	for addr := range internalIPs(node) {
+		switch {
+		case addr.Is4() && !addr4.IsValid():
+			addr4 = addr
+		case addr.Is6() && !addr6.IsValid():
+			addr6 = addr
+		}
+	}
+	return addr4, addr6
+}
+
+func internalIPs(node *corev1.Node) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, address := range node.Status.Addresses {
+			if address.Type != corev1.NodeInternalIP {
+				continue
+			}
+			if addr, err := netip.ParseAddr(address.Address); err == nil && !yield(addr) {
+				return
+			}
+		}
+	}
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
 	"go4.org/netipx"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -33,10 +36,13 @@ type pool struct {
 	// link is the interface that a layer2 Eip chooses on this node, without a
 	// name if there is none.
 	link layer2.Link
-	// served tells for each block whether the link can serve it.
+	// served tells for each block of a layer2 Eip whether the link can serve it.
 	served []bool
-	// refusal says which of a layer2 pool's addresses this node cannot
-	// announce, and why; "" if it can announce all.
+	// advertisement is how the addresses are announced by BGP. It is the same
+	// as at the last look if nothing of it changed.
+	advertisement *plan.Advertisement
+	// refusal says which of the pool's addresses this node cannot announce, or
+	// not as asked, and why; "" if there is none.
 	refusal string
 }
 
@@ -60,8 +66,11 @@ func (s *Speaker) readPools(ctx context.Context) (*pools, error) {
 		} else {
 			p.space = readSpace(eip.Name, &eip.Spec)
 		}
-		if p.Protocol == v1alpha2.ProtocolLayer2 {
+		switch p.AnnouncedBy() {
+		case v1alpha2.ProtocolLayer2:
 			p.judge(links.of(eip.Spec.Interface))
+		case v1alpha2.ProtocolBGP:
+			p.advertise(eip.Spec.BGP, s.announcer.peers, s.pools.get(eip.Name))
 		}
 		all.named[p.Name] = p
 		all.sorted = append(all.sorted, p)
@@ -118,6 +127,33 @@ func (p *pool) judge(link layer2.Link, err error) {
 	}
 }
 
+// advertise reads how the pool's addresses are announced by BGP.
+func (p *pool) advertise(spec *v1alpha2.BgpAdvertisement, peers []peerLabels, before *pool) {
+	refusals := p.faults
+	var selected []string
+	if spec != nil && spec.PeerSelector != nil {
+		selector, err := metav1.LabelSelectorAsSelector(spec.PeerSelector)
+		if err != nil {
+			refusals = append(slices.Clip(refusals), fmt.Sprintf("the Eip's addresses to the peers of spec.bgp.peerSelector: %v", err))
+			selector = labels.Nothing()
+		}
+		for _, peer := range peers {
+			if selector.Matches(labels.Set(peer.labels)) {
+				selected = append(selected, peer.name)
+			}
+		}
+	}
+	advertisement, err := plan.ParseAdvertisement(spec, selected)
+	if err != nil {
+		refusals = append(slices.Clip(refusals), fmt.Sprintf("the Eip's addresses as it asks: %v", err))
+	}
+	if before != nil && reflect.DeepEqual(before.advertisement, advertisement) {
+		advertisement = before.advertisement
+	}
+	p.advertisement = advertisement
+	p.refusal = strings.Join(refusals, "; and ")
+}
+
 // judgeBlocks returns why some blocks cannot be served, those of one cause
 // together.
 func (p *pool) judgeBlocks() (refusals []string) {
@@ -152,7 +188,7 @@ func (p *pool) block(addr netip.Addr) (scopes []string, link string) {
 		if !b.Contains(addr) {
 			continue
 		}
-		if p.served[i] {
+		if p.serves(i) {
 			link = p.link.Name
 		}
 		if scopes == nil {
@@ -163,6 +199,9 @@ func (p *pool) block(addr netip.Addr) (scopes []string, link string) {
 	}
 	return scopes, link
 }
+
+// serves tells whether this node can announce a block by layer 2.
+func (p *pool) serves(block int) bool { return block < len(p.served) && p.served[block] }
 
 // stray returns the subnet in which this node can announce an address that
 // belongs to the pool and that no pool contains: such an address is judged by
@@ -187,7 +226,7 @@ func (p *pool) scopes() []string {
 	}
 	var scopes []string
 	for i, b := range p.blocks {
-		if p.served[i] {
+		if p.serves(i) {
 			scopes = append(scopes, blockScope(p.Name, b.IPRange))
 		}
 	}

@@ -3,6 +3,7 @@ package speaker
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +34,9 @@ type reports struct {
 	node      string
 	recorder  events.EventRecorder
 	announced map[announcement]string // -> link
-	refusals  map[string]refusal      // by Eip
+	routes    map[netip.Addr]route
+	conflicts map[string]bool    // sentences
+	refusals  map[string]refusal // by Eip
 	unreached map[netip.Addr]map[subject]cause
 	pending   map[announcement]cause // of the unreached, those to be reported yet
 }
@@ -45,10 +48,17 @@ type announcement struct {
 	addr netip.Addr
 }
 
+// route is how an address is announced by BGP, in words, and for whom.
+type route struct {
+	text     string
+	services map[subject]bool
+}
+
 // refusal is what this node cannot announce of an Eip, and why.
 type refusal struct {
-	uid  types.UID
-	text string
+	uid      types.UID
+	protocol string
+	text     string
 }
 
 // cause is why a Service is not reached at an address, and since when.
@@ -62,6 +72,8 @@ func newReports(node string, recorder events.EventRecorder) reports {
 		node:      node,
 		recorder:  recorder,
 		announced: map[announcement]string{},
+		routes:    map[netip.Addr]route{},
+		conflicts: map[string]bool{},
 		refusals:  map[string]refusal{},
 		unreached: map[netip.Addr]map[subject]cause{},
 		pending:   map[announcement]cause{},
@@ -92,15 +104,15 @@ func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
 // announce addresses, and those that it can announce again.
 func (r *reports) pools(pools *pools) {
 	for _, p := range pools.sorted {
-		old, now := r.refusals[p.Name], refusal{p.uid, p.refusal}
-		eip := &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: p.Name, UID: p.uid}
+		old, now := r.refusals[p.Name], refusal{p.uid, p.AnnouncedBy(), p.refusal}
+		eip := p.reference()
 		switch {
 		case p.refusal != "" && now != old:
 			r.refusals[p.Name] = now
 			r.event(eip, corev1.EventTypeWarning, eventConfigSpeakerFailed, "node %s cannot announce %s", r.node, p.refusal)
 		case p.refusal == "" && old.text != "":
 			delete(r.refusals, p.Name)
-			if p.link.Name != "" && p.uid == old.uid { // else it is of another protocol now, or another Eip
+			if p.uid == old.uid && p.AnnouncedBy() == old.protocol { // else it is another Eip, or announced in another way
 				r.event(eip, corev1.EventTypeNormal, eventConfigSpeaker, "node %s can announce the Eip's addresses again", r.node)
 			}
 		}
@@ -112,18 +124,81 @@ func (r *reports) pools(pools *pools) {
 	}
 }
 
-// decided notes which Services are not reached at an address.
-func (r *reports) decided(addr netip.Addr, tenants []tenant, d plan.Decision, now time.Time) {
-	before := r.unreached[addr]
-	if len(before) == 0 && d.Owner != "" && len(d.Unreached) == 0 {
+// routed reports that an address began to be announced by BGP, or for another
+// Service, or under externalTrafficPolicy Local from other nodes. One node says
+// so, if it is news and not what was found at the start.
+func (r *reports) routed(view plan.View, addr netip.Addr, tenants []tenant, d plan.BGPDecision, news bool) {
+	if len(d.Nodes) == 0 {
+		delete(r.routes, addr)
 		return
 	}
-	unreached := map[subject]cause{}
+	now := route{text: "is announced by BGP from every node that can serve it", services: make(map[subject]bool, len(tenants))}
 	for _, t := range tenants {
-		// Other protocols than layer 2 have no owner and need none.
-		text := d.Explain(t.Service)
-		if text == "" || d.Reason == plan.ReasonNotLayer2 {
+		if d.Reaches(t.Service) {
+			now.services[t.subject()] = true
+		}
+		if t.LocalPolicy {
+			now.text = "is announced by BGP from " + listedNodes(d.Nodes)
+		}
+	}
+	before := r.routes[addr]
+	r.routes[addr] = now
+	if !news || view.Reporter(addr) != r.node {
+		return
+	}
+	for svc := range now.services {
+		if now.text != before.text || !before.services[svc] {
+			r.event(svc.reference(), corev1.EventTypeNormal, eventSetBalancer, "%s %s", addr, now.text)
+		}
+	}
+}
+
+// disagreements reports the Eips that announce a prefix together and not alike.
+func (r *reports) disagreements(view plan.View, pools *pools, conflicts []plan.Conflict) {
+	now := make(map[string]bool, len(conflicts))
+	for _, c := range conflicts {
+		text := c.String()
+		now[text] = true
+		if r.conflicts[text] || view.Reporter(c.Prefix.Addr()) != r.node {
 			continue
+		}
+		for _, name := range c.Eips {
+			if p := pools.get(name); p != nil {
+				r.event(p.reference(), corev1.EventTypeWarning, eventConfigSpeaker, "%s", text)
+			}
+		}
+	}
+	r.conflicts = now
+}
+
+// unrouted notes that an address is not announced by BGP.
+func (r *reports) unrouted(addr netip.Addr) { delete(r.routes, addr) }
+
+// listedNodes names some nodes and how many there are besides.
+func listedNodes(nodes []string) string {
+	// An event has 1024 characters, the name of a node 253 at most.
+	const most = 3
+	what := "nodes "
+	if len(nodes) == 1 {
+		what = "node "
+	}
+	if len(nodes) > most {
+		return fmt.Sprintf("%s%s and %d more", what, strings.Join(nodes[:most], ", "), len(nodes)-most)
+	}
+	return what + strings.Join(nodes, ", ")
+}
+
+// decided notes which Services are not reached at an address; explain says why.
+func (r *reports) decided(addr netip.Addr, tenants []tenant, explain func(types.NamespacedName) string, now time.Time) {
+	before := r.unreached[addr]
+	var unreached map[subject]cause
+	for _, t := range tenants {
+		text := explain(t.Service)
+		if text == "" {
+			continue
+		}
+		if unreached == nil {
+			unreached = map[subject]cause{}
 		}
 		c, known := before[t.subject()]
 		if !known || c.text != text {
@@ -170,4 +245,8 @@ func (r *reports) event(object *corev1.ObjectReference, eventType, reason, forma
 
 func (s subject) reference() *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name, UID: s.uid}
+}
+
+func (p *pool) reference() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "network.kubesphere.io/v1alpha2", Kind: "Eip", Name: p.Name, UID: p.uid}
 }

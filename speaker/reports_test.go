@@ -49,7 +49,6 @@ func withoutOwner(reason plan.Reason) plan.Decision { return plan.Decision{Reaso
 // without is an address that n2 announces, but not for svc.
 func without(reason plan.Reason) plan.Decision {
 	return plan.Decision{
-		Owner:     "n2",
 		For:       types.NamespacedName{Namespace: "dev", Name: "other"},
 		Unreached: []plan.Unreached{{Service: svc.NamespacedName, Reason: reason}},
 	}
@@ -72,25 +71,22 @@ func TestReportsAddressWithoutOwner(t *testing.T) {
 		{"for too long", 5 * time.Second, withoutOwner(plan.ReasonNoEndpoint), 0, "192.168.93.231 is not announced: the Service has no ready endpoint"},
 		{"nothing new", time.Minute, withoutOwner(plan.ReasonNoEndpoint), 0, ""},
 		{"another cause", time.Hour, withoutOwner(plan.ReasonNoCandidate), reportDelay, ""},
-		{"found an owner in time", time.Hour + time.Second, plan.Decision{Owner: "n2"}, 0, ""},
-		{"much later", 2 * time.Hour, plan.Decision{Owner: "n2"}, 0, ""},
+		{"found an owner in time", time.Hour + time.Second, plan.Decision{}, 0, ""},
+		{"much later", 2 * time.Hour, plan.Decision{}, 0, ""},
 		{"the first cause again", 3 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), reportDelay, ""},
 		{"for too long again", 4 * time.Hour, withoutOwner(plan.ReasonNoEndpoint), 0, "no ready endpoint"},
-		{"a protocol that needs no owner", 5 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
-		{"long after that", 6 * time.Hour, withoutOwner(plan.ReasonNotLayer2), 0, ""},
 		{"shared, and not reached", 7 * time.Hour, without(plan.ReasonNotTogether), reportDelay, ""},
 		{"for too long once more", 8 * time.Hour, without(plan.ReasonNotTogether), 0, "192.168.93.231 is announced for Service dev/other, but Service dev/svc-lb is not reached at it: externalTrafficPolicy is Local"},
-		{"the same, announced by another node", 8 * time.Hour, func() plan.Decision { d := without(plan.ReasonNotTogether); d.Owner = "n3"; return d }(), 0, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			r.decided(addr, tenants, step.decision, t0.Add(step.at))
+			r.decided(addr, tenants, step.decision.Explain, t0.Add(step.at))
 			if again := r.write(self, t0.Add(step.at)); again != step.again {
 				t.Errorf("wants to be called after %v, want %v", again, step.again)
 			}
 			expectEvent(t, rec, step.event)
 		})
 	}
-	r.decided(addr, nil, plan.Decision{Reason: plan.ReasonPoolMissing}, t0.Add(9*time.Hour))
+	r.decided(addr, nil, plan.Decision{Reason: plan.ReasonPoolMissing}.Explain, t0.Add(9*time.Hour))
 	if len(r.unreached)+len(r.pending) != 0 {
 		t.Errorf("remembers %v and %v of a Service that is gone", r.unreached, r.pending)
 	}
@@ -102,7 +98,7 @@ func TestOneNodeOfManyReports(t *testing.T) {
 	for _, member := range view.Members {
 		rec := &recorder{}
 		r := newReports(member.Name, rec)
-		r.decided(addr, tenants, withoutOwner(plan.ReasonNoEndpoint), t0)
+		r.decided(addr, tenants, withoutOwner(plan.ReasonNoEndpoint).Explain, t0)
 		r.write(view, t0.Add(reportDelay))
 		all = append(all, rec.take()...)
 	}
@@ -152,7 +148,7 @@ func TestReportsPools(t *testing.T) {
 		return &pools{named: map[string]*pool{p.Name: p}, sorted: []*pool{p}}
 	}
 	with := func(uid types.UID, refusal string) *pools {
-		p := &pool{uid: uid}
+		p := &pool{Pool: plan.Pool{Protocol: "layer2"}, uid: uid}
 		if refusal == "" {
 			p.link.Name = "eth33"
 		} else {

@@ -15,11 +15,15 @@ type requestKind int
 const (
 	// oneService: the Service or its EndpointSlices changed.
 	oneService requestKind = iota
-	// everything: nodes, pools or members changed.
+	// everything: nodes, pools, members or the configuration of BGP changed.
 	everything
 	// nodeLinks: this node's links, addresses or routes changed. Few of their
 	// changes matter.
 	nodeLinks
 	// heldAddresses: the addresses that this node really holds changed.
 	heldAddresses
+	// routerConfig: this node's router may be made as asked by now.
+	routerConfig
+	// shutdown: the process is about to end, and the node is to drain.
+	shutdown
 )

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,8 +51,14 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 		return fmt.Errorf("making the speaker's worker: %w", err)
 	}
 	all := func(context.Context, client.Object) []request { return []request{{kind: everything}} }
+	specOrLabels := predicate.Or[client.Object](predicate.TypedGenerationChangedPredicate[client.Object]{}, predicate.TypedLabelChangedPredicate[client.Object]{})
 	sources := []source.TypedSource[request]{
-		source.TypedKind(mgr.GetCache(), &corev1.Service{}, requestsFor(func(svc *corev1.Service) types.NamespacedName {
+		// All sources are started before the worker is.
+		source.TypedFunc[request](func(_ context.Context, queue workqueue.TypedRateLimitingInterface[request]) error {
+			s.queue = queue
+			return nil
+		}),
+		source.TypedKind(mgr.GetCache(), &corev1.Service{}, requestsFor(&s.arrivals, func(svc *corev1.Service) types.NamespacedName {
 			return client.ObjectKeyFromObject(svc)
 		}), predicate.TypedFuncs[*corev1.Service]{
 			CreateFunc: func(e event.TypedCreateEvent[*corev1.Service]) bool { return holdsAddress(e.Object) },
@@ -59,16 +66,21 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 				return holdsAddress(e.ObjectOld) || holdsAddress(e.ObjectNew)
 			},
 		}),
-		source.TypedKind(mgr.GetCache(), &discoveryv1.EndpointSlice{}, requestsFor(func(slice *discoveryv1.EndpointSlice) types.NamespacedName {
+		source.TypedKind(mgr.GetCache(), &discoveryv1.EndpointSlice{}, requestsFor(&s.arrivals, func(slice *discoveryv1.EndpointSlice) types.NamespacedName {
 			return types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 		})),
 		source.TypedKind(mgr.GetCache(), client.Object(&corev1.Node{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedFuncs[client.Object]{
 			UpdateFunc: func(e event.TypedUpdateEvent[client.Object]) bool {
-				return nodeChanged(e.ObjectOld, e.ObjectNew, s.IgnoreExcludeLabel)
+				return s.nodeChanged(e.ObjectOld, e.ObjectNew)
 			},
 		}),
 		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.Eip{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedGenerationChangedPredicate[client.Object]{}),
+		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.BgpConf{}), handler.TypedEnqueueRequestsFromMapFunc(all), specOrLabels),
+		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.BgpPeer{}), handler.TypedEnqueueRequestsFromMapFunc(all), specOrLabels),
+		source.TypedKind(mgr.GetCache(), client.Object(&corev1.Secret{}), handler.TypedEnqueueRequestsFromMapFunc(all)),
+		source.TypedKind(mgr.GetCache(), client.Object(&corev1.ConfigMap{}), handler.TypedEnqueueRequestsFromMapFunc(all)),
 		source.TypedChannel(s.Held.changed, passOn()),
+		source.TypedChannel(s.drains, passOn()),
 		onSignal(members, request{kind: everything}, 0),
 		onSignal(links, request{kind: nodeLinks}, linksPause),
 	}
@@ -82,9 +94,11 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 
 // requestsFor enqueues a oneService request for the Service that an object
 // belongs to.
-func requestsFor[T client.Object](serviceOf func(T) types.NamespacedName) handler.TypedEventHandler[T, request] {
+func requestsFor[T client.Object](arrivals *arrivals, serviceOf func(T) types.NamespacedName) handler.TypedEventHandler[T, request] {
 	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object T) []request {
-		return []request{{kind: oneService, service: serviceOf(object)}}
+		r := request{kind: oneService, service: serviceOf(object)}
+		arrivals.note(r)
+		return []request{r}
 	})
 }
 
@@ -122,10 +136,12 @@ func forward(ctx context.Context, signals <-chan struct{}, pause time.Duration, 
 	}
 }
 
-// nodeChanged tells whether an update of a Node matters to the plan. Most do
-// not: kubelets write a Node's status every few minutes.
-func nodeChanged(old, updated client.Object, ignoreExcludeLabel bool) bool {
+// nodeChanged tells whether an update of a Node matters. Most do not: kubelets
+// write a Node's status every few minutes. This node's own labels choose its
+// neighbors.
+func (s *Speaker) nodeChanged(old, updated client.Object) bool {
 	was, okOld := old.(*corev1.Node)
 	is, okNew := updated.(*corev1.Node)
-	return !okOld || !okNew || planNode(was, ignoreExcludeLabel) != planNode(is, ignoreExcludeLabel)
+	return !okOld || !okNew || planNode(was, s.IgnoreExcludeLabel) != planNode(is, s.IgnoreExcludeLabel) ||
+		is.Name == s.NodeName && !maps.Equal(was.Labels, is.Labels)
 }

@@ -219,6 +219,6 @@ func BenchmarkEverything(bm *testing.B) {
 		bm.Fatalf("%d addresses, %d strays, serves %q", len(all), len(b.speaker.strays), b.served)
 	}
 	for bm.Loop() {
-		b.speaker.decideAll(all, true)
+		b.speaker.decideAll(all, true, false)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -35,9 +36,16 @@ func (s *Speaker) nodes(ctx context.Context) (map[string]plan.Node, error) {
 
 func planNode(node *corev1.Node, ignoreExcludeLabel bool) plan.Node {
 	_, excluded := node.Labels[corev1.LabelNodeExcludeBalancers]
+	addr4, addr6 := InternalIPs(node)
 	return plan.Node{
 		Excluded: excluded && !ignoreExcludeLabel,
 		Deleting: !node.DeletionTimestamp.IsZero(),
+		NotReady: slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
+		}),
+		Rack:  node.Labels[v1alpha2.LabelRack],
+		Addr4: addr4,
+		Addr6: addr6,
 	}
 }
 

@@ -83,8 +83,16 @@ func TestNodeChanged(t *testing.T) {
 	}{
 		{"a heartbeat", func(n *corev1.Node) {
 			n.ResourceVersion = "2"
-			n.Status.Conditions = []corev1.NodeCondition{{Type: "Ready"}}
+			n.Status.Conditions = []corev1.NodeCondition{{Type: "Ready", Status: "True", LastHeartbeatTime: now}}
 		}, false, false},
+		{"not ready", func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: "Ready", Status: "Unknown"}}
+		}, false, true},
+		{"another address", func(n *corev1.Node) {
+			n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.168.93.12"}}
+		}, false, true},
+		{"another rack", func(n *corev1.Node) { n.Labels = map[string]string{v1alpha2.LabelRack: "a"} }, false, true},
+		{"a label of this node", func(n *corev1.Node) { n.Name, n.Labels = "n1", map[string]string{"zone": "a"} }, false, true},
 		{"another label", func(n *corev1.Node) { n.Labels = map[string]string{"zone": "a"} }, false, false},
 		{"excluded", func(n *corev1.Node) { n.Labels = excluded }, false, true},
 		{"excluded, which is to be ignored", func(n *corev1.Node) { n.Labels = excluded }, true, false},
@@ -93,7 +101,8 @@ func TestNodeChanged(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			old, updated := &corev1.Node{}, &corev1.Node{}
 			test.change(updated)
-			if got := nodeChanged(old, updated, test.ignore); got != test.changed {
+			s := &Speaker{Config: Config{NodeName: "n1", IgnoreExcludeLabel: test.ignore}}
+			if got := s.nodeChanged(old, updated); got != test.changed {
 				t.Errorf("nodeChanged = %v", got)
 			}
 		})

@@ -1,18 +1,22 @@
 // Package speaker announces load-balancer addresses from one node. Watches
-// and the live members become a plan; the addresses that the plan gives to
-// this node are claimed from the other members, and those that are held are
-// answered for on the wire.
+// and the live members become a plan. By layer 2, the addresses that the plan
+// gives to this node are claimed from the other members, and those that are
+// held are answered for on the wire; by BGP, every node that the plan finds
+// able announces the address to its neighbors.
 package speaker
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -35,6 +39,8 @@ type Config struct {
 	Members Members
 	// Held are the addresses that this node answers for.
 	Held *Held
+	// BGP is this node's router.
+	BGP BGP
 	// Events are written to the API server in the background.
 	Events events.EventRecorder
 }
@@ -46,18 +52,23 @@ type Members interface {
 	Want(want map[netip.Addr]string)
 }
 
-// Speaker claims for this node the addresses that the plan gives to it. Its
-// state belongs to the one worker that calls Reconcile.
+// Speaker announces what the plan gives to this node. Its state belongs to the
+// one worker that calls Reconcile.
 type Speaker struct {
 	Config
 	chooseLink func(spec string) (layer2.Link, error)
 
-	view    plan.View
-	pools   *pools // nil until the first look at everything
-	book    book
-	strays  map[netip.Addr]stray
-	owned   owned
-	reports reports
+	view      plan.View
+	pools     *pools // nil until the first look at everything
+	book      book
+	strays    map[netip.Addr]stray
+	owned     owned
+	announcer announcer
+	reports   reports
+	arrivals  arrivals
+	queue     workqueue.TypedRateLimitingInterface[request] // the worker's own
+	drains    chan event.TypedGenericEvent[request]
+	drained   chan struct{} // closed when the node has drained before the end
 }
 
 // stray is an address in use that no Eip contains any more.
@@ -79,16 +90,25 @@ func New(config Config) *Speaker {
 		book:       newBook(),
 		strays:     map[netip.Addr]stray{},
 		owned:      owned{},
+		announcer:  newAnnouncer(config.BGP),
 		reports:    newReports(config.NodeName, config.Events),
+		drains:     make(chan event.TypedGenericEvent[request], 1),
+		drained:    make(chan struct{}),
 	}
 }
 
-// Reconcile brings the claims up to date with what the request names.
+// Reconcile brings what this node announces up to date with what the request
+// names.
 func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, error) {
+	arrived := s.arrivals.take(r)
 	switch r.kind {
 	case heldAddresses:
 		s.reports.held(s.Held.Addresses(), s.owned)
 		return reconcile.Result{}, nil
+	case routerConfig:
+		return reconcile.Result{}, s.configure(ctx)
+	case shutdown:
+		s.announcer.drain.stopping = true
 	case nodeLinks:
 		// Every pod that starts or ends changes a link and a route.
 		if same, err := s.poolsAreSame(ctx); err != nil || same {
@@ -96,7 +116,8 @@ func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, e
 		}
 	}
 	first := s.pools == nil
-	if first || r.kind != oneService {
+	all := first || r.kind != oneService
+	if all {
 		if err := s.refresh(ctx); err != nil {
 			return reconcile.Result{}, err
 		}
@@ -111,11 +132,37 @@ func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, e
 	case r.kind == oneService:
 		stale, err = s.readService(ctx, r.service)
 	}
-	if first || r.kind != oneService {
+	if all {
 		stale = slices.Collect(maps.Keys(s.book.tenants))
 	}
-	s.decideAll(stale, first || r.kind != oneService)
+	s.decideAll(stale, all, first)
+	err = errors.Join(err, s.announcer.announce(arrived))
+	s.reports.disagreements(s.view, s.pools, s.announcer.routes.Conflicts())
+	if all {
+		// After the routes: a neighbor that kept those of a former process is
+		// to find them all the same.
+		err = errors.Join(err, s.configure(ctx))
+		s.endDrain()
+	}
 	return reconcile.Result{RequeueAfter: s.reports.write(s.view, time.Now())}, err
+}
+
+// endDrain tells Drain when there is nothing left to withdraw.
+func (s *Speaker) endDrain() {
+	if d := &s.announcer.drain; d.stopping && d.done {
+		select {
+		case <-s.drained:
+		default:
+			close(s.drained)
+		}
+	}
+}
+
+// after has the worker look at something again.
+func (s *Speaker) after(r request, delay time.Duration) {
+	if s.queue != nil && delay > 0 {
+		s.queue.AddAfter(r, delay)
+	}
 }
 
 // poolsAreSame tells whether this node can announce the same addresses on the
@@ -131,6 +178,9 @@ func (s *Speaker) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.readBGP(ctx); err != nil {
+		return err
+	}
 	pools, err := s.readPools(ctx)
 	if err != nil {
 		return err
@@ -141,16 +191,19 @@ func (s *Speaker) refresh(ctx context.Context) error {
 	for _, member := range s.Members.Members() {
 		s.view.Members = append(s.view.Members, plan.Member{Name: member.Name, Serves: member.Serves})
 	}
+	a := &s.announcer
+	s.after(request{kind: everything}, a.drain.look(s.view, s.NodeName, a.routes.Len() > 0, time.Now()))
+	a.routes.Drain(a.drain.marks())
 	return nil
 }
 
 // decideAll renews the decisions for some addresses and claims what follows
-// from them.
-func (s *Speaker) decideAll(addresses []netip.Addr, linksChanged bool) {
+// from them. What was so before this process began is no news.
+func (s *Speaker) decideAll(addresses []netip.Addr, linksChanged, first bool) {
 	now := time.Now()
 	claims, served := false, linksChanged
 	for _, addr := range addresses {
-		c, v := s.decide(addr, now)
+		c, v := s.decide(addr, now, first)
 		claims, served = claims || c, served || v
 	}
 	if served {
@@ -164,11 +217,23 @@ func (s *Speaker) decideAll(addresses []netip.Addr, linksChanged bool) {
 
 // decide renews the decision for one address. It tells whether what this node
 // owns changed, and whether what it has to say that it serves may have.
-func (s *Speaker) decide(addr netip.Addr, now time.Time) (claims, served bool) {
-	address, link, served := s.address(addr)
-	decision := s.view.Layer2(address)
+func (s *Speaker) decide(addr netip.Addr, now time.Time, first bool) (claims, served bool) {
+	address, p, link, served := s.address(addr)
 	tenants := s.book.tenants[addr]
-	s.reports.decided(addr, tenants, decision, now)
+	if p != nil && address.Pool.AnnouncedBy() == v1alpha2.ProtocolBGP {
+		d := s.decideBGP(address, p)
+		s.reports.decided(addr, tenants, s.announcer.explain(d), now)
+		if s.announcer.unrouted() == "" {
+			s.reports.routed(s.view, addr, tenants, d, !first)
+		} else {
+			s.reports.unrouted(addr)
+		}
+		return s.owned.set(addr, nil), served
+	}
+	s.announcer.routes.Set(addr, nil)
+	s.reports.unrouted(addr)
+	decision := s.view.Layer2(address)
+	s.reports.decided(addr, tenants, decision.Explain, now)
 
 	// What this node's links allow is known here a little earlier than among
 	// the members, this one included.
@@ -184,13 +249,13 @@ func (s *Speaker) decide(addr netip.Addr, now time.Time) (claims, served bool) {
 	return s.owned.set(addr, reached), served
 }
 
-// address returns what the plan has to know of an address, and the link on
-// which this node can announce it, "" if on none. It keeps the strays, and
-// tells whether they changed.
-func (s *Speaker) address(addr netip.Addr) (a plan.Address, link string, changed bool) {
+// address returns what the plan has to know of an address, the Eip that it
+// belongs to, nil if to none, and the link on which this node can announce it
+// by layer 2, "" if on none. It keeps the strays, and tells whether they
+// changed.
+func (s *Speaker) address(addr netip.Addr) (a plan.Address, p *pool, link string, changed bool) {
 	tenants := s.book.tenants[addr]
 	a.Addr, a.Tenants = addr, make([]plan.Tenant, 0, len(tenants))
-	var p *pool
 	for _, t := range tenants {
 		a.Tenants = append(a.Tenants, t.Tenant)
 		if p == nil { // the senior is the one to say, where Eips overlap
@@ -204,7 +269,7 @@ func (s *Speaker) address(addr netip.Addr) (a plan.Address, link string, changed
 			a.Pool = p.Pool
 			a.Scopes, link = p.block(addr)
 		}
-		return a, link, wasStray
+		return a, p, link, wasStray
 	}
 	if !wasStray || before.pool != p.Name {
 		changed = true
@@ -214,7 +279,7 @@ func (s *Speaker) address(addr netip.Addr) (a plan.Address, link string, changed
 		link = p.link.Name
 	}
 	a.Pool, a.Scopes = p.Pool, s.strays[addr].scopes
-	return a, link, changed
+	return a, p, link, changed
 }
 
 // served returns the scopes that this node can serve.

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -21,8 +22,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/bgp"
 	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
+	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
 // objects are what a cache holds, with one endpoint of each family on n1 for
@@ -34,19 +37,46 @@ type objects struct {
 	idle     map[string]bool // by name
 	broken   map[types.NamespacedName]error
 	reads    int // of Services
+
+	conf    *v1alpha2.BgpConf
+	peers   []v1alpha2.BgpPeer
+	secrets map[string]*corev1.Secret
+	configs map[string]*corev1.ConfigMap
 }
 
 func (o *objects) Get(_ context.Context, key client.ObjectKey, object client.Object, _ ...client.GetOption) error {
-	o.reads++
-	if err := o.broken[key]; err != nil {
-		return err
+	found := false
+	switch object := object.(type) {
+	case *corev1.Service:
+		o.reads++
+		if err := o.broken[key]; err != nil {
+			return err
+		}
+		found = copyInto(o.services[key], object)
+	case *corev1.Node:
+		found = copyInto(o.nodes[key.Name], object)
+	case *v1alpha2.BgpConf:
+		found = copyInto(o.conf, object)
+	case *corev1.Secret:
+		found = copyInto(o.secrets[key.Name], object)
+	case *corev1.ConfigMap:
+		found = copyInto(o.configs[key.Name], object)
 	}
-	svc, ok := o.services[key]
-	if !ok {
-		return apierrors.NewNotFound(schema.GroupResource{Resource: "services"}, key.Name)
+	if !found {
+		return apierrors.NewNotFound(schema.GroupResource{Resource: fmt.Sprintf("%T", object)}, key.Name)
 	}
-	svc.DeepCopyInto(object.(*corev1.Service))
 	return nil
+}
+
+// copyInto copies an object that is there.
+func copyInto[T any, P interface {
+	*T
+	DeepCopyInto(P)
+}](from, to P) bool {
+	if from != nil {
+		from.DeepCopyInto(to)
+	}
+	return from != nil
 }
 
 func (o *objects) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
@@ -59,6 +89,8 @@ func (o *objects) List(_ context.Context, list client.ObjectList, options ...cli
 		for _, eip := range o.eips {
 			list.Items = append(list.Items, *eip)
 		}
+	case *v1alpha2.BgpPeerList:
+		list.Items = slices.Clone(o.peers)
 	case *corev1.ServiceList:
 		o.reads++
 		for _, svc := range o.services {
@@ -91,6 +123,7 @@ type bench struct {
 	refusal  string // of every interface
 	wants    []map[netip.Addr]string
 	served   []string
+	router   *router
 }
 
 func (b *bench) Want(want map[netip.Addr]string) { b.wants = append(b.wants, want) }
@@ -127,7 +160,14 @@ func newBench(t testing.TB) *bench {
 			broken:   map[types.NamespacedName]error{},
 		},
 	}
-	b.speaker = New(Config{NodeName: "n1", Reader: b.objects, Members: b, Held: NewHeld(nil), Events: b.recorder})
+	b.router = &router{routes: map[netip.Prefix]*plan.Route{}}
+	b.speaker = New(Config{NodeName: "n1", Reader: b.objects, Members: b, Held: NewHeld(nil), Events: b.recorder, BGP: BGP{
+		Router:    b.router,
+		Publish:   func(_ bgp.Config, findings bgp.Findings, _ error) { b.router.findings = findings },
+		Namespace: "fairway-system",
+		DrainTime: time.Minute,
+		Converged: func(time.Duration) { b.router.converged++ },
+	}})
 	b.speaker.chooseLink = func(spec string) (layer2.Link, error) {
 		if b.refusal != "" {
 			return layer2.Link{}, errors.New(b.refusal)

@@ -15,11 +15,11 @@ type BgpConfSpec struct {
 	// +optional
 	AS v1alpha2.Uint32 `json:"as,omitempty"`
 
-	// RouterID is an IPv4 address. Absent means the first InternalIP of the
-	// node.
+	// RouterID is an IPv4 address, and not 0.0.0.0. Absent means the first
+	// InternalIP of the node.
 	//
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self == "" || (isIP(self) && ip(self).family() == 4)`,message="routerID must be an IPv4 address, such as 192.168.0.2; leave it out to use the node's own"
+	// +kubebuilder:validation:XValidation:rule=`self == "" || (isIP(self) && ip(self).family() == 4 && !ip(self).isUnspecified())`,message="routerID must be an IPv4 address, such as 192.168.0.2; leave it out to use the node's own"
 	// +optional
 	RouterID string `json:"routerID,omitempty"`
 

@@ -38,6 +38,7 @@ type NeighborConfig struct {
 	//
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule=`self == "" || isIP(self) || (self.matches(r'^fe80:.*%[^%/:\s\v]{1,15}$') && isIP(self.split('%')[0]))`,message="neighborAddress must be one IP address, such as 192.168.0.5, without prefix length or port"
+	// +kubebuilder:validation:XValidation:rule=`!isIP(self) || !(ip(self).isUnspecified() || cidr('224.0.0.0/4').containsIP(self) || cidr('ff00::/8').containsIP(self))`,message="neighborAddress must be the address of one router: multicast addresses, 0.0.0.0 and :: are not"
 	// +optional
 	NeighborAddress string `json:"neighborAddress,omitempty"`
 
@@ -51,6 +52,7 @@ type NeighborConfig struct {
 type AddPaths struct {
 	// SendMax is the largest number of paths sent per destination.
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 255`,message="sendMax must be at most 255"
 	// +optional
 	SendMax v1alpha2.Uint32 `json:"sendMax,omitempty"`
 }
@@ -62,8 +64,9 @@ type Transport struct {
 	// +optional
 	PassiveMode bool `json:"passiveMode,omitempty"`
 
-	// RemotePort is the TCP port to connect to; 179 if absent.
+	// RemotePort is the TCP port to connect to; 179 if absent or 0.
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 65535`,message="remotePort must be at most 65535"
 	// +optional
 	RemotePort v1alpha2.Uint32 `json:"remotePort,omitempty"`
 }

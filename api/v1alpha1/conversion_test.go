@@ -175,6 +175,21 @@ func TestConversionOfFields(t *testing.T) {
 			`{metadata: {annotations: {network.kubesphere.io/v1alpha2-spec: '{"families":[65537]}'}}, spec: {as: 50000}}`,
 		},
 		{
+			"a router with third-party next hops", "BgpConf",
+			`{spec: {as: 50000, asPerRack: {a: 1}, nextHops: nodes}, status: {nodesConfStatus: {node1: {as: 50000, conditions: [{type: Ready, status: "True"}]}}}}`,
+			`{metadata: {annotations: {network.kubesphere.io/v1alpha2-spec: '{"asPerRack":{"a":1},"nextHops":"nodes"}'}}, spec: {as: 50000}, status: {nodesConfStatus: {node1: {as: 50000, conditions: [{type: Ready, status: "True"}]}}}}`,
+		},
+		{
+			"a pool for some peers", "Eip",
+			`{spec: {address: 10.0.0.1, bgp: {communities: ["1:2"], med: 0, aggregationLength: 24, peers: [a], peerSelector: {}}}}`,
+			`{metadata: {annotations: {network.kubesphere.io/v1alpha2-spec: '{"bgp":{"communities":["1:2"],"med":0,"aggregationLength":24,"peers":["a"],"peerSelector":{}}}'}}, spec: {address: 10.0.0.1}}`,
+		},
+		{
+			"a neighbor by a Secret, watched", "BgpPeer",
+			`{spec: {conf: {neighborAddress: 10.0.0.1, passwordSecretRef: {name: s}}, ttlSecurity: {enabled: true}, transport: {localAddress: 10.0.0.2}, bfd: {}}, status: {nodesPeerStatus: {node1: {bfdState: {sessionState: Up, downs: 1}}}}}`,
+			`{metadata: {annotations: {network.kubesphere.io/v1alpha2-spec: '{"conf":{"passwordSecretRef":{"name":"s"}},"transport":{"localAddress":"10.0.0.2"},"ttlSecurity":{"enabled":true},"bfd":{}}'}}, spec: {config: {neighborAddress: 10.0.0.1}, transport: {}}, status: {nodesPeerStatus: {node1: {bfdState: {sessionState: Up, downs: 1}}}}}`,
+		},
+		{
 			"a neighbor", "BgpPeer",
 			`{spec: {conf: {neighborAddress: 10.0.0.1, peerAs: 50001}, transport: {passiveMode: true, remotePort: 17900}, afiSafis: [{addPaths: {config: {sendMax: 8}}}]}}`,
 			`{spec: {config: {neighborAddress: 10.0.0.1, peerAs: 50001}, transport: {passiveMode: true, remotePort: 17900}, addPaths: {sendMax: 8}}}`,
@@ -268,7 +283,9 @@ func FuzzAnnotation(f *testing.F) {
 	for _, value := range []string{
 		`{"interface":"eth0","quarantine":"10m0s","sharing":{},"namespaceLimits":{"*":1},"serviceSelector":{"matchLabels":{"a":"b"}}}`,
 		`{"conf":{"authPassword":"x"},"afiSafis":[{"addPaths":{"config":{}}}],"transport":{"tcpMss":1}}`,
-		`{"families":[65537],"gracefulRestart":{"enabled":true},"asPerRack":{"a":1}}`,
+		`{"families":[65537],"gracefulRestart":{"enabled":true},"asPerRack":{"a":1},"nextHops":"nodes"}`,
+		`{"conf":{"passwordSecretRef":{"name":"s"}},"ttlSecurity":{"ttlMin":254},"bfd":{"minTx":100}}`,
+		`{"bgp":{"communities":["1:2"],"med":0,"peers":["a"],"peerSelector":{"matchLabels":{"a":"b"}}}}`,
 		`{"address":"10.0.0.9"}`, `{"conf":null}`, `{"afiSafis":[{"addPaths":null}]}`,
 	} {
 		f.Add(value)

@@ -42,6 +42,12 @@ type apiServer struct {
 // refuse one, for example because a rule is too expensive.
 func newAPIServer(t testing.TB) *apiServer {
 	t.Helper()
+	return newAPIServerOf(t, v1alpha2.GroupVersion.Version)
+}
+
+// newAPIServerOf is newAPIServer for objects of another version.
+func newAPIServerOf(t testing.TB, served string) *apiServer {
+	t.Helper()
 	s := &apiServer{
 		crds:  map[string]*apiextensionsv1.CustomResourceDefinition{},
 		types: map[string]*schema.Structural{},
@@ -53,14 +59,14 @@ func newAPIServer(t testing.TB) *apiServer {
 		t.Fatalf("files %v, %v; want three CRDs", files, err)
 	}
 	for _, file := range files {
-		if err := s.install(file); err != nil {
+		if err := s.install(file, served); err != nil {
 			t.Fatalf("install %s: %v", file, err)
 		}
 	}
 	return s
 }
 
-func (s *apiServer) install(file string) error {
+func (s *apiServer) install(file, served string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -82,7 +88,7 @@ func (s *apiServer) install(file string) error {
 
 	kind := crd.Spec.Names.Kind
 	props := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version(crd).Schema.OpenAPIV3Schema, props, nil); err != nil {
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(versionOf(crd, served).Schema.OpenAPIV3Schema, props, nil); err != nil {
 		return err
 	}
 	s.crds[kind] = crd
@@ -96,8 +102,12 @@ func (s *apiServer) install(file string) error {
 
 // version is the part of a CRD that these tests are about.
 func version(crd *apiextensionsv1.CustomResourceDefinition) apiextensionsv1.CustomResourceDefinitionVersion {
+	return versionOf(crd, v1alpha2.GroupVersion.Version)
+}
+
+func versionOf(crd *apiextensionsv1.CustomResourceDefinition, name string) apiextensionsv1.CustomResourceDefinitionVersion {
 	for _, v := range crd.Spec.Versions {
-		if v.Name == v1alpha2.GroupVersion.Version {
+		if v.Name == name {
 			return v
 		}
 	}

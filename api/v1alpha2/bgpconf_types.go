@@ -4,25 +4,33 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // BgpConfSpec is the BGP router that every node runs.
 type BgpConfSpec struct {
-	// AS is the nodes' autonomous system number. Without it no session is
-	// opened.
+	// AS is the nodes' autonomous system number. Without it, or with 0, no
+	// session is opened.
 	//
 	// +optional
 	AS Uint32 `json:"as,omitempty"`
 
-	// AsPerRack gives the nodes of a rack their own AS number. Its key is
-	// the value of the node label openelb.kubesphere.io/rack. Such nodes use
-	// their own address in place of RouterID, and only nodes of their rack
-	// as next hops.
+	// AsPerRack gives the nodes of a rack their own AS number, 0 being that
+	// of AS. Its key is the value of the node label
+	// openelb.kubesphere.io/rack. Such nodes use their own address in place
+	// of RouterID, and only nodes of their rack as next hops.
 	//
+	// ---
+	// A schema cannot bound the length of keys, and what CEL does with a whole
+	// string costs by its length. So the rule looks at one character at a
+	// time, which the API server has the time for with 256 keys.
+	//
+	// +kubebuilder:validation:MaxProperties=256
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.size() == 0 || (k.size() <= 63 && !(k.charAt(0) in ['-', '_', '.']) && !(k.charAt(k.size() - 1) in ['-', '_', '.']) && [0, 8, 16, 24, 32, 40, 48, 56].all(i, [0, 1, 2, 3, 4, 5, 6, 7].all(j, i + j >= k.size() || k.charAt(i + j) in ['-', '_', '.'] || (k.charAt(i + j) >= '0' && k.charAt(i + j) <= '9') || (k.charAt(i + j) >= 'A' && k.charAt(i + j) <= 'Z') || (k.charAt(i + j) >= 'a' && k.charAt(i + j) <= 'z')))))`,message="a key of asPerRack must be a value that the node label openelb.kubesphere.io/rack can have: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
 	// +optional
 	AsPerRack map[string]Uint32 `json:"asPerRack,omitempty"`
 
-	// RouterID is an IPv4 address. Absent means the first InternalIP of the
-	// node.
+	// RouterID is an IPv4 address, and not 0.0.0.0. Absent means the node's
+	// first IPv4 InternalIP; a node without has a number that follows from
+	// its name.
 	//
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self == "" || (isIP(self) && ip(self).family() == 4)`,message="routerId must be an IPv4 address, such as 192.168.0.2; leave it out to use the node's own"
+	// +kubebuilder:validation:XValidation:rule=`self == "" || (isIP(self) && ip(self).family() == 4 && !ip(self).isUnspecified())`,message="routerId must be an IPv4 address, such as 192.168.0.2; leave it out to use the node's own"
 	// +optional
 	RouterID string `json:"routerId,omitempty"`
 
@@ -37,17 +45,22 @@ type BgpConfSpec struct {
 	// ListenAddresses are the addresses that sessions are accepted on.
 	// Absent means all.
 	//
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:XValidation:rule=`isIP(self)`,message="listenAddresses needs IP addresses of the nodes, such as 192.168.0.2, without prefix length or port; leave it out to listen on all"
 	// +optional
 	ListenAddresses []string `json:"listenAddresses,omitempty"`
 
-	// Families are the address families to keep, each as afi<<16|safi; 65537
-	// is IPv4 unicast.
+	// Families are the address families to keep, each as afi<<16|safi: 65537
+	// is IPv4 unicast, 131073 IPv6 unicast. Absent means all. Addresses of
+	// other families are never announced.
 	//
+	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Families []Uint32 `json:"families,omitempty"`
 
-	// UseMultiplePaths turns on multipath: several routes to one destination
-	// are used together.
+	// UseMultiplePaths turns on GoBGP's multipath. Nodes use no routes of
+	// their peers, so it changes nothing of what they announce.
 	//
 	// +optional
 	UseMultiplePaths bool `json:"useMultiplePaths,omitempty"`
@@ -68,9 +81,11 @@ type BgpConfSpec struct {
 	// +optional
 	NextHops string `json:"nextHops,omitempty"`
 
-	// Policy names the ConfigMap whose key gobgp.conf holds the routing
-	// policy in GoBGP's TOML.
+	// Policy names the ConfigMap in Fairway's namespace whose key gobgp.conf
+	// holds the routing policy in GoBGP's TOML.
 	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self == "" || self.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,message="policy must be the name of a ConfigMap in Fairway's namespace, such as bgp-policy"
 	// +optional
 	Policy string `json:"policy,omitempty"`
 }
@@ -90,20 +105,23 @@ type GracefulRestart struct {
 	Enabled bool `json:"enabled,omitempty"`
 
 	// RestartTime is how long the peer is asked to keep our routes while
-	// our session is down, in seconds.
+	// our session is down, in seconds; 120 if absent or 0 (RFC 4724).
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 4095`,message="gracefulRestart.restartTime must be at most 4095 seconds, BGP has 12 bits for it"
 	// +optional
 	RestartTime Uint32 `json:"restartTime,omitempty"`
 
-	// HelperOnly keeps a restarting peer's routes without asking the same of
-	// it.
+	// HelperOnly waits for a restarting peer without asking it to keep our
+	// routes.
 	//
 	// +optional
 	HelperOnly bool `json:"helperOnly,omitempty"`
 
-	// DeferralTime is how long the choice of routes waits, after a restart,
-	// for the peers to send theirs, in seconds.
+	// DeferralTime is how long, after a restart of the speaker, its routes
+	// wait for the peers to send theirs, in seconds; 1 if absent or 0, since
+	// nodes use no routes of their peers.
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 65535`,message="gracefulRestart.deferralTime must be at most 65535 seconds"
 	// +optional
 	DeferralTime Uint32 `json:"deferralTime,omitempty"`
 
@@ -113,14 +131,17 @@ type GracefulRestart struct {
 	// +optional
 	NotificationEnabled bool `json:"notificationEnabled,omitempty"`
 
-	// LonglivedEnabled turns long-lived graceful restart on (RFC 9494).
+	// LonglivedEnabled turns long-lived graceful restart on (RFC 9494): after
+	// RestartTime, our routes are kept for StaleRoutesTime more, as a last
+	// resort.
 	//
 	// +optional
 	LonglivedEnabled bool `json:"longlivedEnabled,omitempty"`
 
-	// StaleRoutesTime is how long the routes of a peer that came back are
-	// kept until it has sent them again, in seconds.
+	// StaleRoutesTime is how long the peer is asked to keep our routes under
+	// LonglivedEnabled, in seconds; a day if absent or 0.
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 16777215`,message="gracefulRestart.staleRoutesTime must be at most 16777215 seconds, BGP has 24 bits for it"
 	// +optional
 	StaleRoutesTime Uint32 `json:"staleRoutesTime,omitempty"`
 
@@ -142,8 +163,9 @@ type GracefulRestart struct {
 	// +optional
 	LocalRestarting bool `json:"localRestarting,omitempty"`
 
-	// Mode is accepted for compatibility.
+	// Mode is state; setting it has no effect.
 	//
+	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Mode string `json:"mode,omitempty"`
 }
@@ -177,13 +199,16 @@ type NodeConfStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-
 // BgpConf configures BGP on all nodes. Only the one named default counts.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster
+// +kubebuilder:printcolumn:name="as",type=integer,JSONPath=`.spec.as`
+// +kubebuilder:printcolumn:name="port",type=integer,JSONPath=`.spec.listenPort`
+// +kubebuilder:printcolumn:name="policy",type=string,priority=1,JSONPath=`.spec.policy`
+// +kubebuilder:printcolumn:name="age",type=date,JSONPath=`.metadata.creationTimestamp`
 type BgpConf struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

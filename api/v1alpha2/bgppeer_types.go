@@ -6,6 +6,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // those of GoBGP's Peer message.
 //
 // +kubebuilder:validation:XValidation:rule=`has(self.conf) && ((has(self.conf.neighborAddress) && self.conf.neighborAddress != "") || (has(self.conf.neighborInterface) && self.conf.neighborInterface != ""))`,fieldPath=".conf",message="conf names no neighbor: set conf.neighborAddress to the router's IP address, or conf.neighborInterface to the interface that leads to it"
+// +kubebuilder:validation:XValidation:rule=`!(has(self.ttlSecurity) && has(self.ttlSecurity.enabled) && self.ttlSecurity.enabled && has(self.ebgpMultihop) && has(self.ebgpMultihop.enabled) && self.ebgpMultihop.enabled)`,fieldPath=".ttlSecurity",message="ttlSecurity and ebgpMultihop exclude each other: turn one of them off; ttlSecurity.ttlMin says how far away the neighbor may be"
+// +kubebuilder:validation:XValidation:rule=`!has(self.transport) || !has(self.transport.localAddress) || self.transport.localAddress == "" || !has(self.conf) || !has(self.conf.neighborAddress) || self.conf.neighborAddress == "" || self.transport.localAddress.contains(':') == self.conf.neighborAddress.contains(':')`,fieldPath=".transport.localAddress",message="transport.localAddress and conf.neighborAddress are of two families: name an IPv4 address for both, or an IPv6 address"
+// +kubebuilder:validation:XValidation:rule=`!has(self.transport) || !has(self.transport.remoteAddress) || self.transport.remoteAddress == "" || (has(self.conf) && has(self.conf.neighborAddress) && self.transport.remoteAddress == self.conf.neighborAddress)`,fieldPath=".transport.remoteAddress",message="transport.remoteAddress has no effect, the session is with conf.neighborAddress: leave it out, or make both the same"
 type BgpPeerSpec struct {
 	// Conf says who the neighbor is.
 	//
@@ -13,7 +16,8 @@ type BgpPeerSpec struct {
 	Conf *PeerConf `json:"conf,omitempty"`
 
 	// EbgpMultihop allows a neighbor in another AS that is not on the node's
-	// own link.
+	// own link. One in the nodes' own AS, or whose PeerAS is absent, may be
+	// several hops away without.
 	//
 	// +optional
 	EbgpMultihop *EbgpMultihop `json:"ebgpMultihop,omitempty"`
@@ -28,14 +32,15 @@ type BgpPeerSpec struct {
 	// +optional
 	Transport *Transport `json:"transport,omitempty"`
 
-	// GracefulRestart is RFC 4724 for this session.
+	// GracefulRestart is RFC 4724 for this session. Absent means the
+	// BgpConf's; present without enabled it is off.
 	//
 	// +optional
 	GracefulRestart *GracefulRestart `json:"gracefulRestart,omitempty"`
 
 	// AfiSafis are the address families of the session. Absent means one, of
 	// the neighbor address's family, with up to 10 paths sent per
-	// destination.
+	// destination; behind NeighborInterface both, IPv4 and IPv6.
 	//
 	// ---
 	// The bound keeps the rules on the elements within the API server's cost
@@ -59,14 +64,29 @@ type BgpPeerSpec struct {
 
 	// NodeSelector picks the nodes that hold the session. Absent means all.
 	//
+	// ---
+	// The syntax of keys and values is left to the speaker, as the schema of
+	// a selector has no bounds.
+	//
+	// +kubebuilder:validation:XValidation:rule=`!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || e.values.size() == 0))`,message="an operator of nodeSelector.matchExpressions must be In or NotIn with values, or Exists or DoesNotExist without"
 	// +optional
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
 }
 
 // PeerConf says who the neighbor is.
+//
+// +kubebuilder:validation:XValidation:rule=`!(has(self.passwordSecretRef) && has(self.authPassword) && self.authPassword != "")`,fieldPath=".passwordSecretRef",message="conf.passwordSecretRef and conf.authPassword exclude each other: leave one of them out"
+// +kubebuilder:validation:XValidation:rule=`!has(self.neighborAddress) || self.neighborAddress == "" || !has(self.neighborInterface) || self.neighborInterface == "" || (isIP(self.neighborAddress) && ip(self.neighborAddress).isLinkLocalUnicast())`,fieldPath=".neighborInterface",message="conf.neighborInterface goes with no conf.neighborAddress, or with a link-local one: leave one of them out"
+// +kubebuilder:validation:XValidation:rule=`!has(self.neighborAddress) || !isIP(self.neighborAddress) || ip(self.neighborAddress).family() == 4 || !ip(self.neighborAddress).isLinkLocalUnicast() || (has(self.neighborInterface) && self.neighborInterface != "")`,fieldPath=".neighborAddress",message="conf.neighborAddress is link-local: add the interface that leads to it, as in fe80::1%eth0"
+// +kubebuilder:validation:XValidation:rule=`!(has(self.passwordSecretRef) || (has(self.authPassword) && self.authPassword != "")) || !((has(self.neighborAddress) && self.neighborAddress.contains('%')) || (has(self.neighborInterface) && self.neighborInterface != ""))`,message="conf has a password and a link-local neighbor, for which GoBGP cannot sign: name the neighbor by another address, or leave the password out"
 type PeerConf struct {
-	// AuthPassword is the TCP MD5 password (RFC 2385), in plain text.
+	// AuthPassword is the TCP MD5 password (RFC 2385), in plain text. The
+	// kernel takes 80 bytes.
 	//
+	// ---
+	// No rule here: its refusal would repeat the password.
+	//
+	// +kubebuilder:validation:MaxLength=80
 	// +optional
 	AuthPassword string `json:"authPassword,omitempty"`
 
@@ -78,6 +98,7 @@ type PeerConf struct {
 
 	// Description is free text.
 	//
+	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Description string `json:"description,omitempty"`
 
@@ -87,11 +108,12 @@ type PeerConf struct {
 	// +optional
 	LocalAS Uint32 `json:"localAs,omitempty"`
 
-	// NeighborAddress is the neighbor's IP address; a link-local one may be
-	// followed by % and an interface.
+	// NeighborAddress is the neighbor's IP address. A link-local one is
+	// followed by % and an interface, or stands beside NeighborInterface.
 	//
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule=`self == "" || isIP(self) || (self.matches(r'^fe80:.*%[^%/:\s\v]{1,15}$') && isIP(self.split('%')[0]))`,message="neighborAddress must be one IP address, such as 192.168.0.5, without prefix length or port"
+	// +kubebuilder:validation:XValidation:rule=`!isIP(self) || !(ip(self).isUnspecified() || cidr('224.0.0.0/4').containsIP(self) || cidr('ff00::/8').containsIP(self))`,message="neighborAddress must be the address of one router: multicast addresses, 0.0.0.0 and :: are not"
 	// +optional
 	NeighborAddress string `json:"neighborAddress,omitempty"`
 
@@ -101,50 +123,64 @@ type PeerConf struct {
 	// +optional
 	PeerAS Uint32 `json:"peerAs,omitempty"`
 
-	// PeerGroup names a GoBGP peer group.
+	// PeerGroup names a GoBGP peer group. There are none, so a session with
+	// one is not opened.
 	//
+	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	PeerGroup string `json:"peerGroup,omitempty"`
 
-	// PeerType is GoBGP's number for it: 0 internal, 1 external.
+	// PeerType is GoBGP's number for it: 0 internal, 1 external. It follows
+	// from the AS numbers; setting it has no effect.
 	//
 	// +optional
 	PeerType Uint32 `json:"peerType,omitempty"`
 
-	// RemovePrivateAs says what becomes of private AS numbers in paths sent:
-	// NONE keeps them, ALL removes and REPLACE overwrites them.
+	// RemovePrivateAs says what becomes of private AS numbers in paths sent
+	// to a neighbor in another AS: NONE keeps them, ALL removes and REPLACE
+	// overwrites them. A session within the nodes' own AS is not opened with
+	// one of the latter two.
 	//
 	// +kubebuilder:validation:Enum="";NONE;ALL;REPLACE
 	// +optional
 	RemovePrivateAs string `json:"removePrivateAs,omitempty"`
 
-	// RouteFlapDamping suppresses routes that come and go often.
+	// RouteFlapDamping is shown in the status and has no other effect: nodes
+	// use no routes of their peers.
 	//
 	// +optional
 	RouteFlapDamping bool `json:"routeFlapDamping,omitempty"`
 
-	// SendCommunity is GoBGP's number for the communities that are sent.
+	// SendCommunity is shown in the status and has no other effect: all
+	// communities are sent.
 	//
 	// +optional
 	SendCommunity Uint32 `json:"sendCommunity,omitempty"`
 
 	// NeighborInterface is the interface behind which the neighbor is found
-	// by its IPv6 link-local address, in place of NeighborAddress.
+	// by its IPv6 link-local address. There must be one neighbor only, as on
+	// a point-to-point link, unless NeighborAddress says which.
 	//
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self == "" || (bytes(self).size() <= 15 && self.matches(r'^[^/:\s\v]+$') && self != '.' && self != '..')`,message="neighborInterface must be the name of a network interface, such as eth0, which has 1 to 15 characters and no '/', ':' or white space"
 	// +optional
 	NeighborInterface string `json:"neighborInterface,omitempty"`
 
-	// Vrf names the GoBGP VRF that the session belongs to.
+	// Vrf names the GoBGP VRF that the session belongs to. There are none,
+	// so a session with one is not opened.
 	//
+	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Vrf string `json:"vrf,omitempty"`
 
 	// AllowOwnAS is how often the own AS number may be in a received path.
 	//
+	// +kubebuilder:validation:XValidation:rule=`self <= 255`,message="allowOwnAs must be at most 255"
 	// +optional
 	AllowOwnAS Uint32 `json:"allowOwnAs,omitempty"`
 
 	// ReplacePeerAS overwrites the neighbor's AS number in paths sent to it.
+	// A session within the nodes' own AS is not opened with it.
 	//
 	// +optional
 	ReplacePeerAS bool `json:"replacePeerAs,omitempty"`
@@ -158,10 +194,15 @@ type PeerConf struct {
 // SecretKeyRef is one key of a Secret.
 type SecretKeyRef struct {
 	// Name of the Secret.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,message="passwordSecretRef.name must be the name of a Secret in Fairway's namespace, such as bgp-password"
 	Name string `json:"name"`
 
 	// Key in the Secret; password if absent.
 	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self == "" || (self.matches(r'^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..'))`,message="passwordSecretRef.key must be a key of the Secret, such as password, of letters, digits, '-', '_' and '.'"
 	// +optional
 	Key string `json:"key,omitempty"`
 }
@@ -169,226 +210,6 @@ type SecretKeyRef struct {
 // DefaultPasswordKey is the key that a SecretKeyRef without one means: that of
 // Secrets of type kubernetes.io/basic-auth.
 const DefaultPasswordKey = "password"
-
-// TTLSecurity is the Generalized TTL Security Mechanism (RFC 5082).
-type TTLSecurity struct {
-	// Enabled turns it on. Both sides have to have it on.
-	//
-	// +optional
-	Enabled bool `json:"enabled,omitempty"`
-
-	// TTLMin is the smallest IP TTL of packets received; 255, a neighbor on
-	// the node's own link, if absent.
-	//
-	// +optional
-	TTLMin Uint32 `json:"ttlMin,omitempty"`
-}
-
-// BFD is a BFD session in asynchronous mode (RFC 5880) beside a BGP session.
-// The zero value is one hop (RFC 5881) and a path that counts as lost after
-// three times 300 ms.
-type BFD struct {
-	// MinTx is the shortest time between two packets sent, in milliseconds;
-	// 300 if absent.
-	//
-	// +optional
-	MinTx int32 `json:"minTx,omitempty"`
-
-	// MinRx is the shortest time between two packets that the node is ready
-	// to receive, in milliseconds; 300 if absent.
-	//
-	// +optional
-	MinRx int32 `json:"minRx,omitempty"`
-
-	// DetectMultiplier is the number of packets that may be missing before
-	// the path counts as lost; 3 if absent.
-	//
-	// +optional
-	DetectMultiplier int32 `json:"detectMultiplier,omitempty"`
-
-	// Multihop is for a neighbor that is several hops away (RFC 5883).
-	//
-	// +optional
-	Multihop bool `json:"multihop,omitempty"`
-
-	// MinimumTTL is the smallest IP TTL of packets received over several
-	// hops; any if absent. Over one hop it is always 255.
-	//
-	// +optional
-	MinimumTTL int32 `json:"minimumTTL,omitempty"`
-}
-
-// EbgpMultihop allows neighbors that are several hops away.
-type EbgpMultihop struct {
-	// Enabled turns it on.
-	//
-	// +optional
-	Enabled bool `json:"enabled,omitempty"`
-
-	// MultihopTTL is the IP TTL of packets sent, 1 to 255.
-	//
-	// +optional
-	MultihopTTL Uint32 `json:"multihopTtl,omitempty"`
-}
-
-// Timers of a session.
-type Timers struct {
-	// Config are the timers asked for.
-	//
-	// +optional
-	Config *TimersConfig `json:"config,omitempty"`
-}
-
-// TimersConfig are the timers asked for.
-type TimersConfig struct {
-	// ConnectRetry is the time between attempts to connect; 5 if absent.
-	//
-	// +optional
-	ConnectRetry Seconds `json:"connectRetry,omitempty"`
-
-	// HoldTime is the silence after which the neighbor counts as gone; 90 if
-	// absent. The smaller of both sides' values holds.
-	//
-	// +optional
-	HoldTime Seconds `json:"holdTime,omitempty"`
-
-	// KeepaliveInterval is the time between signs of life; 30 if absent.
-	//
-	// +optional
-	KeepaliveInterval Seconds `json:"keepaliveInterval,omitempty"`
-
-	// MinimumAdvertisementInterval is the least time between two updates of
-	// one route.
-	//
-	// +optional
-	MinimumAdvertisementInterval Seconds `json:"minimumAdvertisementInterval,omitempty"`
-}
-
-// Seconds is a whole number of seconds as decimal text.
-//
-// +kubebuilder:validation:MaxLength=20
-// +kubebuilder:validation:XValidation:rule=`self == "" || self.matches(r'^[0-9]+$')`,message="a timer is a whole number of seconds in quotes and without a unit, such as \"90\""
-type Seconds string
-
-// Transport is the TCP connection of a session.
-type Transport struct {
-	// MtuDiscovery turns path MTU discovery on.
-	//
-	// +optional
-	MtuDiscovery bool `json:"mtuDiscovery,omitempty"`
-
-	// PassiveMode leaves it to the neighbor to connect.
-	//
-	// +optional
-	PassiveMode bool `json:"passiveMode,omitempty"`
-
-	// LocalAddress is the node's address that the session has. Absent means
-	// the one that the node's routes choose.
-	//
-	// +optional
-	LocalAddress string `json:"localAddress,omitempty"`
-
-	// RemoteAddress is the address to connect to. Absent means
-	// NeighborAddress.
-	//
-	// +optional
-	RemoteAddress string `json:"remoteAddress,omitempty"`
-
-	// RemotePort is the TCP port to connect to; 179 if absent.
-	//
-	// +optional
-	RemotePort Uint32 `json:"remotePort,omitempty"`
-
-	// TCPMSS is the maximum segment size in bytes.
-	//
-	// +optional
-	TCPMSS Uint32 `json:"tcpMss,omitempty"`
-}
-
-// AfiSafi is one address family of a session.
-type AfiSafi struct {
-	// Config names the family. Absent means that of the neighbor address.
-	//
-	// +optional
-	Config *AfiSafiConfig `json:"config,omitempty"`
-
-	// AddPaths sends and receives several paths per destination (RFC 7911).
-	//
-	// +optional
-	AddPaths *AddPaths `json:"addPaths,omitempty"`
-
-	// MpGracefulRestart includes the family in graceful restart.
-	//
-	// +optional
-	MpGracefulRestart *MpGracefulRestart `json:"mpGracefulRestart,omitempty"`
-}
-
-// AfiSafiConfig names and enables a family.
-type AfiSafiConfig struct {
-	// Family is the address family.
-	//
-	// +optional
-	Family *Family `json:"family,omitempty"`
-
-	// Enabled turns the family on.
-	//
-	// +optional
-	Enabled bool `json:"enabled,omitempty"`
-}
-
-// Family is an address family by GoBGP's names.
-type Family struct {
-	// Afi is the address family: AFI_IP or AFI_IP6, for example.
-	//
-	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self == "" || self.startsWith('AFI_')`,message="afi must be one of GoBGP's names, such as AFI_IP for IPv4 or AFI_IP6 for IPv6"
-	// +optional
-	Afi string `json:"afi,omitempty"`
-
-	// Safi is the subsequent address family: SAFI_UNICAST, for example.
-	//
-	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self == "" || self.startsWith('SAFI_')`,message="safi must be one of GoBGP's names, such as SAFI_UNICAST"
-	// +optional
-	Safi string `json:"safi,omitempty"`
-}
-
-// AddPaths configures several paths per destination (RFC 7911).
-type AddPaths struct {
-	// Config of it.
-	//
-	// +optional
-	Config *AddPathsConfig `json:"config,omitempty"`
-}
-
-// AddPathsConfig bounds the paths per destination.
-type AddPathsConfig struct {
-	// Receive accepts several paths per destination.
-	//
-	// +optional
-	Receive bool `json:"receive,omitempty"`
-
-	// SendMax is the largest number of paths sent per destination.
-	//
-	// +optional
-	SendMax Uint32 `json:"sendMax,omitempty"`
-}
-
-// MpGracefulRestart configures graceful restart of one family.
-type MpGracefulRestart struct {
-	// Config of it.
-	//
-	// +optional
-	Config *MpGracefulRestartConfig `json:"config,omitempty"`
-}
-
-// MpGracefulRestartConfig configures graceful restart of one family.
-type MpGracefulRestartConfig struct {
-	// Enabled includes the family in graceful restart.
-	//
-	// +optional
-	Enabled bool `json:"enabled,omitempty"`
-}
 
 // BgpPeer is a router that nodes announce addresses to.
 //
@@ -400,6 +221,10 @@ type MpGracefulRestartConfig struct {
 // +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster
+// +kubebuilder:printcolumn:name="as",type=integer,JSONPath=`.spec.conf.peerAs`
+// +kubebuilder:printcolumn:name="neighbor",type=string,JSONPath=`.spec.conf.neighborAddress`
+// +kubebuilder:printcolumn:name="interface",type=string,priority=1,JSONPath=`.spec.conf.neighborInterface`
+// +kubebuilder:printcolumn:name="age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule=`has(self.spec) || (oldSelf.hasValue() && !has(oldSelf.value().spec))`,optionalOldSelf=true,fieldPath=".spec",message="spec is missing: set spec.conf.neighborAddress to the router's IP address, or spec.conf.neighborInterface to the interface that leads to it"
 type BgpPeer struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -182,6 +182,11 @@ func TestStoredInvalidObjectsStayUpdatable(t *testing.T) {
 		"BgpPeer without spec":     `{kind: BgpPeer, metadata: {name: router}}`,
 		"BgpPeer without neighbor": `{kind: BgpPeer, metadata: {name: router}, spec: {}}`,
 		"BgpPeer with a bad timer": `{kind: BgpPeer, metadata: {name: router}, spec: {conf: {neighborAddress: 10.0.0.1}, timers: {config: {holdTime: 30s}}}}`,
+		"BgpConf with bad fields":  `{kind: BgpConf, metadata: {name: default}, spec: {asPerRack: {"a b": 1}, listenAddresses: [node1], policy: a/b, gracefulRestart: {restartTime: 4294967295}}}`,
+		"BgpPeer with bad fields": `{kind: BgpPeer, metadata: {name: router}, spec: {
+			conf: {neighborAddress: "fe80::1", neighborInterface: too-long-for-an-interface, allowOwnAs: 256}, ebgpMultihop: {multihopTtl: 256},
+			timers: {config: {connectRetry: "100000", keepaliveInterval: "90"}}, transport: {remoteAddress: 10.0.0.2, remotePort: 65536, tcpMss: 1},
+			afiSafis: [{config: {family: {afi: ipv4}}, addPaths: {config: {sendMax: 256}}}], nodeSelector: {matchExpressions: [{key: a, operator: Is}]}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			stored, updated := toObject(t, text), toObject(t, text)
@@ -197,13 +202,25 @@ func TestStoredInvalidObjectsStayUpdatable(t *testing.T) {
 func TestPrinterColumnsAndNames(t *testing.T) {
 	server := newAPIServer(t)
 	eip := server.crds["Eip"].Spec
-	columns := []apiextensionsv1.CustomResourceColumnDefinition{
-		{Name: "cidr", Type: "string", JSONPath: ".spec.address"},
-		{Name: "usage", Type: "integer", JSONPath: ".status.usage"},
-		{Name: "total", Type: "integer", JSONPath: ".status.poolSize"},
-	}
-	if got := version(server.crds["Eip"]).AdditionalPrinterColumns; !reflect.DeepEqual(got, columns) {
-		t.Errorf("columns of Eip: %+v", got)
+	age := apiextensionsv1.CustomResourceColumnDefinition{Name: "age", Type: "date", JSONPath: ".metadata.creationTimestamp"}
+	columns := map[string][]apiextensionsv1.CustomResourceColumnDefinition{
+		"Eip": {
+			{Name: "cidr", Type: "string", JSONPath: ".spec.address"},
+			{Name: "usage", Type: "integer", JSONPath: ".status.usage"},
+			{Name: "total", Type: "integer", JSONPath: ".status.poolSize"},
+		},
+		"BgpConf": {
+			{Name: "as", Type: "integer", JSONPath: ".spec.as"},
+			{Name: "port", Type: "integer", JSONPath: ".spec.listenPort"},
+			{Name: "policy", Type: "string", Priority: 1, JSONPath: ".spec.policy"},
+			age,
+		},
+		"BgpPeer": {
+			{Name: "as", Type: "integer", JSONPath: ".spec.conf.peerAs"},
+			{Name: "neighbor", Type: "string", JSONPath: ".spec.conf.neighborAddress"},
+			{Name: "interface", Type: "string", Priority: 1, JSONPath: ".spec.conf.neighborInterface"},
+			age,
+		},
 	}
 	if got := eip.Names.Categories; !reflect.DeepEqual(got, []string{"networking"}) {
 		t.Errorf("categories of Eip: %v", got)
@@ -215,8 +232,11 @@ func TestPrinterColumnsAndNames(t *testing.T) {
 		if version(crd).Subresources.Status == nil {
 			t.Errorf("%s has no status subresource", kind)
 		}
-		if kind != "Eip" && (len(crd.Spec.Names.Categories) > 0 || len(version(crd).AdditionalPrinterColumns) > 0) {
-			t.Errorf("%s has columns or categories", kind)
+		if got := version(crd).AdditionalPrinterColumns; !reflect.DeepEqual(got, columns[kind]) {
+			t.Errorf("columns of %s: %+v", kind, got)
+		}
+		if kind != "Eip" && len(crd.Spec.Names.Categories) > 0 {
+			t.Errorf("%s has categories", kind)
 		}
 		// A default would come back to users in what they did not write. The
 		// status is ours.

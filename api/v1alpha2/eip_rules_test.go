@@ -30,12 +30,23 @@ func TestLargestEipIsAccepted(t *testing.T) {
 		labels[fmt.Sprintf("example.com/%063d", i)] = strings.Repeat("v", 63)
 		expressions[i] = object{"key": fmt.Sprintf("example.com/%063d", i), "operator": "In", "values": []any{strings.Repeat("v", 63), "w"}}
 	}
+	communities, peers := make([]any, 64), make([]any, 128)
+	for i := range communities {
+		communities[i] = fmt.Sprintf("4294967295:4294967295:42949672%02d", i)
+	}
+	for i := range peers {
+		peers[i] = fmt.Sprintf("%s.%031d", strings.Repeat("a", 221), i)
+	}
 	eip := object{
 		"apiVersion": v1alpha2.GroupVersion.String(), "kind": "Eip", "metadata": object{"name": "pool"},
 		"spec": object{
 			"address": blocks[0], "addresses": blocks, "exclude": blocks,
 			"sharing": object{"namespaces": namespaces}, "namespaceLimits": limits,
 			"serviceSelector": object{"matchLabels": labels, "matchExpressions": expressions},
+			"bgp": object{
+				"communities": communities, "peers": peers,
+				"peerSelector": object{"matchLabels": labels, "matchExpressions": expressions},
+			},
 		},
 	}
 	if err := newAPIServer(t).admit(eip, nil); err != nil {

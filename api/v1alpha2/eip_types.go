@@ -11,6 +11,7 @@ const (
 
 // EipSpec is a pool of addresses and how they are announced.
 //
+// +kubebuilder:validation:XValidation:rule=`!has(self.bgp) || !has(self.protocol) || self.protocol == 'bgp'`,fieldPath=".bgp",message="bgp says how addresses are announced by BGP: leave it out, or set protocol to bgp"
 // +kubebuilder:validation:XValidation:rule=`!has(self.protocol) || self.protocol == 'bgp' || (has(self.interface) && self.interface != "")`,message="if protocol is layer2 or vip, interface should not be empty"
 type EipSpec struct {
 	// Address is the pool: one address (192.168.0.1, 2001:db8::1), a CIDR
@@ -58,7 +59,8 @@ type EipSpec struct {
 	// +optional
 	AllowOffSubnet bool `json:"allowOffSubnet,omitempty"`
 
-	// BGP says how the addresses are announced by BGP.
+	// BGP says how the addresses are announced by BGP, and is for that
+	// Protocol only.
 	//
 	// +optional
 	BGP *BgpAdvertisement `json:"bgp,omitempty"`
@@ -173,61 +175,6 @@ type EipSpec struct {
 	// +kubebuilder:validation:XValidation:rule=`self.all(k, k == '*' || (k.size() > 0 && k.size() <= 63 && k.charAt(0) != '-' && k.charAt(k.size() - 1) != '-' && [0, 8, 16, 24, 32, 40, 48, 56].all(i, [0, 1, 2, 3, 4, 5, 6, 7].all(j, i + j >= k.size() || k.charAt(i + j) == '-' || (k.charAt(i + j) >= '0' && k.charAt(i + j) <= '9') || (k.charAt(i + j) >= 'a' && k.charAt(i + j) <= 'z')))))`,message="a key of namespaceLimits must be the name of a namespace, or * for every namespace that has no key of its own"
 	// +optional
 	NamespaceLimits map[string]AddressLimit `json:"namespaceLimits,omitempty"`
-}
-
-// BgpAdvertisement is how addresses are announced by BGP. The zero value
-// announces each address on its own, to all peers, without attributes beyond
-// those that BGP asks for.
-type BgpAdvertisement struct {
-	// Communities that the routes carry: standard ones (65000:100, RFC 1997),
-	// large ones (65000:1:2, RFC 8092) and the well-known names no-export,
-	// no-advertise, no-export-subconfed, no-peer, blackhole and
-	// graceful-shutdown.
-	//
-	// +optional
-	Communities []string `json:"communities,omitempty"`
-
-	// LocalPref is the local preference that neighbors in the nodes' own AS
-	// are told; 100 if absent. Others never see it (RFC 4271, 5.1.5).
-	//
-	// +optional
-	LocalPref *Uint32 `json:"localPref,omitempty"`
-
-	// MED is the multi-exit discriminator: of several links to the same
-	// neighboring AS the lowest is preferred.
-	//
-	// +optional
-	MED *Uint32 `json:"med,omitempty"`
-
-	// ASPathPrepend is how many more times than once the nodes' AS number is
-	// in the path.
-	//
-	// +optional
-	ASPathPrepend int32 `json:"asPathPrepend,omitempty"`
-
-	// AggregationLength is the prefix length of the IPv4 routes; 32 if
-	// absent. An address whose prefix of that length is not wholly within
-	// the Eip's addresses is announced on its own.
-	//
-	// +optional
-	AggregationLength *int32 `json:"aggregationLength,omitempty"`
-
-	// AggregationLengthV6 is the prefix length of the IPv6 routes; 128 if
-	// absent.
-	//
-	// +optional
-	AggregationLengthV6 *int32 `json:"aggregationLengthV6,omitempty"`
-
-	// Peers are the names of the BgpPeers that the routes are announced to.
-	// Absent, together with PeerSelector, means all.
-	//
-	// +optional
-	Peers []string `json:"peers,omitempty"`
-
-	// PeerSelector adds the BgpPeers with such labels to Peers.
-	//
-	// +optional
-	PeerSelector *metav1.LabelSelector `json:"peerSelector,omitempty"`
 }
 
 // Values of EipSpec.AllocationPolicy.

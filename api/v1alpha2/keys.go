@@ -32,6 +32,11 @@ const (
 	// ConditionAllocated is the type of the condition in a Service's status
 	// that says whether it has the addresses that it asks for.
 	ConditionAllocated = "network.kubesphere.io/AddressAllocated"
+	// ConditionTrafficPolicyConflict is the type of the condition in a
+	// Service's status that is True while the Service shares an address with
+	// one whose externalTrafficPolicy does not go with its own. It is not
+	// there otherwise.
+	ConditionTrafficPolicyConflict = "network.kubesphere.io/TrafficPolicyConflict"
 
 	// FinalizerService keeps a Service that holds an address until the
 	// address is returned to its Eip.
@@ -68,6 +73,13 @@ const (
 	// AnnotationForceDelete, when it is true on an Eip that is being deleted,
 	// has its Services move to other Eips, or go without an address.
 	AnnotationForceDelete = "network.kubesphere.io/force-delete"
+)
+
+// LabelRack on a Node names its rack, for BgpConf's asPerRack; LabelCNI on a
+// BgpConf or BgpPeer leaves it to the network plugin that its value names.
+const (
+	LabelRack = "openelb.kubesphere.io/rack"
+	LabelCNI  = "openelb.kubesphere.io/cni"
 )
 
 // BgpConfName is the name of the one BgpConf that is honoured.

@@ -93,10 +93,15 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the readiness check: %w", err)
 	}
+	network, err := controller.NewNetworkCache(mgr)
+	if err != nil {
+		return err
+	}
 	err = controller.Setup(mgr, controller.Options{
 		Namespace:           o.namespace,
 		DefaultLoadBalancer: o.defaultLoadBalancer,
 		Registerer:          metrics.Registry,
+		Network:             network,
 	})
 	if err != nil {
 		return err
@@ -107,6 +112,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 			Port:                o.webhookPort,
 			CertDir:             o.webhookCertDir,
 			DefaultLoadBalancer: o.defaultLoadBalancer,
+			Network:             network,
 		})
 		if err != nil {
 			return err

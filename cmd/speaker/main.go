@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -18,7 +20,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -27,8 +28,10 @@ import (
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/cmd/internal/program"
 	"github.com/fairway-lb/fairway/speaker"
+	"github.com/fairway-lb/fairway/speaker/bgp"
 	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
+	"github.com/fairway-lb/fairway/speaker/sessions"
 )
 
 // leaveTimeout bounds how long a speaker that is told to stop waits for the
@@ -45,11 +48,20 @@ type options struct {
 	probeInterval       time.Duration
 	suspicionMultiplier int
 	ignoreExcludeLabel  bool
+	drain               bool
+	drainTime           time.Duration
 	metricsAddress      string
 	healthAddress       string
 }
 
+// gcPercent has garbage be a smaller part of the memory than Go's default, 100:
+// most of it is caches of what there are thousands of, which change little.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	var o options
 	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; also set by the environment variable NODE_NAME")
 	flag.StringVar(&o.namespace, "namespace", program.EnvOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the gossip Secret; also set by the environment variable FAIRWAY_NAMESPACE")
@@ -59,6 +71,8 @@ func main() {
 	flag.DurationVar(&o.probeInterval, "probe-interval", 100*time.Millisecond, "How often a speaker probes another one. A lost node is noticed after about four of these")
 	flag.IntVar(&o.suspicionMultiplier, "suspicion-multiplier", 2, "For how many probe intervals, times log10 of the number of nodes, a silent speaker may still speak up")
 	flag.BoolVar(&o.ignoreExcludeLabel, "ignore-exclude-label", false, "Announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
+	flag.BoolVar(&o.drain, "drain", false, "When told to stop, withdraw what this node announces by BGP and close the sessions. Without it the neighbors keep the routes while the speaker is replaced (graceful restart)")
+	flag.DurationVar(&o.drainTime, "drain-time", 3*time.Second, "How long a node that is drained, deleted or excluded asks its BGP neighbors to prefer others (RFC 8326) before it withdraws")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
 	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
@@ -72,6 +86,9 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	}
 	if o.bindPort == 0 || o.bindPort > 65535 {
 		return fmt.Errorf("--bind-port %d: must be a port, 1 to 65535", o.bindPort)
+	}
+	if o.drainTime < 0 {
+		return fmt.Errorf("--drain-time %v: must not be negative", o.drainTime)
 	}
 	restConfig, err := ctrl.GetConfig()
 	if err != nil {
@@ -106,19 +123,41 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := speaker.IndexEndpointSlices(ctx, mgr); err != nil {
 		return err
 	}
+	router := bgp.New(bgp.Options{Log: log.WithName("bgp"), Registerer: metrics.Registry})
+	writer := sessions.New(sessions.Config{
+		NodeName: o.nodeName,
+		Client:   mgr.GetClient(),
+		Sessions: router.Sessions,
+		Changed:  router.Changed(),
+		Events:   mgr.GetEventRecorder("fairway-speaker"),
+		Log:      log.WithName("sessions"),
+	})
+	convergence, err := speaker.ConvergenceHistogram(metrics.Registry)
+	if err != nil {
+		return err
+	}
 	s := speaker.New(speaker.Config{
 		NodeName:           o.nodeName,
 		IgnoreExcludeLabel: o.ignoreExcludeLabel,
 		Reader:             mgr.GetClient(),
 		Members:            cluster,
 		Held:               held,
-		Events:             mgr.GetEventRecorder("fairway-speaker"),
+		BGP: speaker.BGP{
+			Router:    router,
+			Publish:   writer.Publish,
+			Namespace: o.namespace,
+			DrainTime: o.drainTime,
+			Converged: convergence,
+		},
+		Events: mgr.GetEventRecorder("fairway-speaker"),
 	})
 	if err := s.Setup(mgr, cluster.Changed(), links); err != nil {
 		return err
 	}
-	if err := mgr.Add(peers); err != nil {
-		return fmt.Errorf("adding the search for other speakers: %w", err)
+	for _, runnable := range []manager.Runnable{peers, writer} {
+		if err := mgr.Add(runnable); err != nil {
+			return fmt.Errorf("adding to the manager: %w", err)
+		}
 	}
 
 	// The watches go on while the addresses are handed over.
@@ -129,13 +168,9 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	select {
 	case err = <-stopped:
 	case <-ctx.Done():
-		log.Info("Stopping: handing addresses over")
+		log.Info("Stopping: handing addresses over", "drain", o.drain)
 	}
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	if leaveErr := cluster.Leave(leaving); leaveErr != nil {
-		log.Error(leaveErr, "Leaving the other speakers")
-	}
+	leave(context.WithoutCancel(ctx), o, log, cluster, s, router)
 	stopWatching()
 	if err == nil {
 		err = <-stopped
@@ -144,6 +179,32 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		err = fmt.Errorf("stopping the layer 2 responder: %w", closeErr)
 	}
 	return err
+}
+
+// leave takes this node out of the cluster: its layer 2 addresses are handed
+// over; its routes are withdrawn if it is to drain, and otherwise left with the
+// neighbors for the speaker that comes next.
+func leave(ctx context.Context, o options, log logr.Logger, cluster *membership.Cluster, s *speaker.Speaker, router *bgp.Server) {
+	var drained sync.WaitGroup
+	if o.drain {
+		drained.Go(func() {
+			draining, cancel := context.WithTimeout(ctx, o.drainTime+leaveTimeout)
+			defer cancel()
+			if err := s.Drain(draining); err != nil {
+				log.Error(err, "Withdrawing routes")
+			}
+			router.Stop(draining)
+		})
+	}
+	leaving, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if err := cluster.Leave(leaving); err != nil {
+		log.Error(err, "Leaving the other speakers")
+	}
+	drained.Wait()
+	if !o.drain {
+		router.Leave()
+	}
 }
 
 func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
@@ -157,7 +218,7 @@ func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.healthAddress,
-		Cache:                  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:                  speaker.CacheOptions(o.namespace),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)

@@ -9,10 +9,10 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
@@ -25,8 +25,8 @@ const retryInterval = 5 * time.Second
 type caches struct {
 	// shared is the manager's, with what the controller needs, too.
 	shared cache.Cache
-	// nodes is one for Nodes only: the controller waits for all that the
-	// manager's cache watches, and Nodes are none of its business.
+	// nodes has the Nodes. It is apart, because the controller waits for all
+	// that the manager's cache watches.
 	nodes cache.Cache
 	log   logr.Logger
 
@@ -39,19 +39,6 @@ type informers struct {
 	eips, services, nodes cache.Informer
 }
 
-func newCaches(mgr manager.Manager, scheme *runtime.Scheme, log logr.Logger) (*caches, error) {
-	nodes, err := cache.New(mgr.GetConfig(), cache.Options{
-		HTTPClient: mgr.GetHTTPClient(),
-		Scheme:     scheme,
-		Mapper:     mgr.GetRESTMapper(),
-		ByObject:   map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: trimNode}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("making a cache of Nodes: %w", err)
-	}
-	return &caches{shared: mgr.GetCache(), nodes: nodes, log: log}, nil
-}
-
 // Start has the caches watch what admission needs, also while another
 // controller holds the Lease. It is a manager.Runnable.
 func (c *caches) Start(ctx context.Context) error {
@@ -61,7 +48,7 @@ func (c *caches) Start(ctx context.Context) error {
 			c.mu.Lock()
 			c.informers = started
 			c.mu.Unlock()
-			break
+			return nil
 		}
 		c.log.Error(err, "Admission cannot judge objects by others, trying again")
 		select {
@@ -70,10 +57,6 @@ func (c *caches) Start(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := c.nodes.Start(ctx); err != nil {
-		c.log.Error(err, "Admission cannot judge Eips by Nodes")
-	}
-	return nil
 }
 
 // NeedLeaderElection says that every controller answers the API server.
@@ -136,14 +119,20 @@ func (c *caches) labelled(ctx context.Context) ([]corev1.Service, error) {
 	return services.Items, nil
 }
 
-// trimNode leaves of a Node what admission reads.
-func trimNode(object any) (any, error) {
-	node, ok := object.(*corev1.Node)
-	if !ok {
-		return object, nil
+// bgpIn asks the API server what there is to announce addresses by BGP with.
+func bgpIn(ctx context.Context, live client.Reader) (*BGP, error) {
+	conf := &metav1.PartialObjectMetadata{}
+	conf.SetGroupVersionKind(v1alpha2.GroupVersion.WithKind("BgpConf"))
+	err := live.Get(ctx, types.NamespacedName{Name: v1alpha2.BgpConfName}, conf)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading BgpConf %s: %w", v1alpha2.BgpConfName, err)
 	}
-	trimmed := &corev1.Node{TypeMeta: node.TypeMeta}
-	trimmed.Name, trimmed.UID, trimmed.ResourceVersion = node.Name, node.UID, node.ResourceVersion
-	trimmed.Status.Addresses = node.Status.Addresses
-	return trimmed, nil
+	bgp := &BGP{Configured: err == nil && conf.DeletionTimestamp.IsZero()}
+	peers := &metav1.PartialObjectMetadataList{}
+	peers.SetGroupVersionKind(v1alpha2.GroupVersion.WithKind("BgpPeerList"))
+	if err := live.List(ctx, peers, client.Limit(1)); err != nil {
+		return nil, fmt.Errorf("listing BgpPeers: %w", err)
+	}
+	bgp.Peered = len(peers.Items) > 0
+	return bgp, nil
 }

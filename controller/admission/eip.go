@@ -19,6 +19,8 @@ type Cluster struct {
 	Services []corev1.Service
 	// NodeAddresses are the InternalIPs of all nodes.
 	NodeAddresses []netip.Addr
+	// BGP is nil where it does not matter or is not known.
+	BGP *BGP
 }
 
 // hasEip tells whether there is an Eip of a name.
@@ -63,7 +65,7 @@ func reviewNewEip(eip *v1alpha2.Eip, cluster *Cluster) Verdict {
 	if isDefault(eip) && existsDefault(eip.Name, cluster.Eips) {
 		return denied(denialDefault)
 	}
-	return Verdict{Warnings: warningsForEip(eip, set, cluster)}
+	return Verdict{Warnings: append(warningsForEip(eip, set, cluster), notAnnounced(eip, cluster.BGP)...)}
 }
 
 func reviewChangedEip(old, eip *v1alpha2.Eip, cluster *Cluster) Verdict {

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -14,6 +15,9 @@ import (
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
+// bgpTimeout is half of what the API server waits for an answer.
+const bgpTimeout = time.Second
+
 // handlers answer the API server with what the reviews say. Whatever cannot be
 // read, or judged yet, is let in.
 type handlers struct {
@@ -23,7 +27,10 @@ type handlers struct {
 	// services returns those that a change of an Eip may concern; there may be
 	// thousands, so they are asked for only when one is judged.
 	services func(context.Context) ([]corev1.Service, error)
-	log      logr.Logger
+	// bgp asks the API server itself, for a new object only: the BgpConf of the
+	// same file may not be in a cache yet.
+	bgp func(context.Context) (*BGP, error)
+	log logr.Logger
 }
 
 func (h *handlers) eip(ctx context.Context, req admission.Request) admission.Response {
@@ -46,6 +53,9 @@ func (h *handlers) eip(ctx context.Context, req admission.Request) admission.Res
 			return h.letIn(req, err)
 		}
 	}
+	if old == nil && protocolOf(eip) == v1alpha2.ProtocolBGP {
+		cluster.BGP = h.knownBGP(ctx)
+	}
 	verdict := ReviewEip(old, eip, cluster)
 	if verdict.Denial == "" {
 		return admission.Allowed("").WithWarnings(verdict.Warnings...)
@@ -66,6 +76,43 @@ func (h *handlers) service(ctx context.Context, req admission.Request) admission
 		return h.letIn(req, err)
 	}
 	return admission.Allowed("").WithWarnings(ReviewService(svc, h.byDefault, cluster)...)
+}
+
+func (h *handlers) bgpConf(_ context.Context, req admission.Request) admission.Response {
+	conf, err := decoded[v1alpha2.BgpConf](h.decoder, req.Object)
+	if err != nil || conf == nil {
+		return h.letIn(req, err)
+	}
+	return admission.Allowed("").WithWarnings(ReviewBgpConf(conf)...)
+}
+
+func (h *handlers) bgpPeer(ctx context.Context, req admission.Request) admission.Response {
+	peer, err := decoded[v1alpha2.BgpPeer](h.decoder, req.Object)
+	if err != nil || peer == nil {
+		return h.letIn(req, err)
+	}
+	old, err := decoded[v1alpha2.BgpPeer](h.decoder, req.OldObject)
+	if err != nil {
+		return h.letIn(req, err)
+	}
+	var bgp *BGP
+	if old == nil {
+		bgp = h.knownBGP(ctx)
+	}
+	return admission.Allowed("").WithWarnings(ReviewBgpPeer(old, peer, bgp)...)
+}
+
+// knownBGP returns nil if the API server does not say soon what there is: all
+// else that is to be said is said in time.
+func (h *handlers) knownBGP(ctx context.Context) *BGP {
+	ctx, cancel := context.WithTimeout(ctx, bgpTimeout)
+	defer cancel()
+	bgp, err := h.bgp(ctx)
+	if err != nil {
+		h.log.Error(err, "Admission cannot tell whether BGP is configured")
+		return nil
+	}
+	return bgp
 }
 
 func (h *handlers) letIn(req admission.Request, err error) admission.Response {

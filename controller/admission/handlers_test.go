@@ -30,6 +30,7 @@ func newHandlers(t *testing.T) *handlers {
 			return cluster, nil
 		},
 		services: func(context.Context) ([]corev1.Service, error) { return testCluster(t).Services, nil },
+		bgp:      func(context.Context) (*BGP, error) { return &BGP{Configured: true, Peered: true}, nil },
 		log:      logr.Discard(),
 	}
 }

@@ -1,12 +1,14 @@
 package admission
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -25,6 +27,8 @@ const (
 
 	eipPath        = "/validate-network-kubesphere-io-v1alpha2-eip"
 	servicePath    = "/validate-v1-service"
+	bgpConfPath    = "/validate-network-kubesphere-io-v1alpha2-bgpconf"
+	bgpPeerPath    = "/validate-network-kubesphere-io-v1alpha2-bgppeer"
 	conversionPath = "/convert"
 )
 
@@ -44,6 +48,9 @@ type Options struct {
 	CertDir string
 	// DefaultLoadBalancer says that Services of no class are Fairway's.
 	DefaultLoadBalancer bool
+	// Network has the Nodes. It is apart from the manager's cache, because the
+	// controller waits for all that that one watches.
+	Network cache.Cache
 }
 
 // Setup has the manager serve admission and conversion.
@@ -57,20 +64,24 @@ func Setup(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	reader, err := newCaches(mgr, scheme, log)
-	if err != nil {
-		return err
+	reader := &caches{shared: mgr.GetCache(), nodes: o.Network, log: log}
+	h := &handlers{
+		decoder: admission.NewDecoder(scheme), byDefault: o.DefaultLoadBalancer,
+		cluster: reader.cluster, services: reader.labelled,
+		bgp: func(ctx context.Context) (*BGP, error) { return bgpIn(ctx, mgr.GetAPIReader()) },
+		log: log,
 	}
-	h := &handlers{decoder: admission.NewDecoder(scheme), byDefault: o.DefaultLoadBalancer, cluster: reader.cluster, services: reader.labelled, log: log}
 	s := &server{Server: webhook.NewServer(webhook.Options{}), port: o.Port, source: source, log: log}
 	s.Register(eipPath, oneAtATime(&admission.Webhook{Handler: admission.HandlerFunc(h.eip)}))
 	s.Register(servicePath, &admission.Webhook{Handler: admission.HandlerFunc(h.service)})
+	s.Register(bgpConfPath, oneAtATime(&admission.Webhook{Handler: admission.HandlerFunc(h.bgpConf)}))
+	s.Register(bgpPeerPath, oneAtATime(&admission.Webhook{Handler: admission.HandlerFunc(h.bgpPeer)}))
 	s.Register(conversionPath, newConversion(scheme))
 	if err := mgr.Add(s); err != nil {
 		return fmt.Errorf("adding the server of admission: %w", err)
 	}
 	if err := mgr.Add(reader); err != nil {
-		return fmt.Errorf("adding the cache of admission: %w", err)
+		return fmt.Errorf("adding the watches of admission: %w", err)
 	}
 	return nil
 }

@@ -152,7 +152,7 @@ func objection(req *Request, other *holding, addr netip.Addr, p *pool) *Refusal 
 			return portTaken(addr, port, other.key)
 		}
 	}
-	if (req.Local || theirs.Local) && (req.Selector != theirs.Selector || req.Selector == "") {
+	if (req.Local || theirs.Local) && !sameEndpoints(req, theirs) {
 		return otherSelector(addr, other.key)
 	}
 	return nil

@@ -21,11 +21,22 @@ func member(name string, scopes ...string) Member {
 }
 
 // endpointsOn has a ready IPv4 endpoint on each of the nodes.
-func endpointsOn(nodes ...string) service.Endpoints {
+func endpointsOn(nodes ...string) service.Endpoints { return endpoints(nodes, nil) }
+
+// endpoints are ready on some nodes, and still serve while they terminate on
+// others.
+func endpoints(ready, terminating []string) service.Endpoints {
+	yes, no := true, false
 	slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
-	for _, node := range nodes {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, NodeName: &node})
+	add := func(nodes []string, conditions discoveryv1.EndpointConditions) {
+		for _, node := range nodes {
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{"10.0.0.1"}, NodeName: &node, Conditions: conditions,
+			})
+		}
 	}
+	add(ready, discoveryv1.EndpointConditions{})
+	add(terminating, discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes})
 	return service.ReadEndpoints([]*discoveryv1.EndpointSlice{slice}, discoveryv1.AddressTypeIPv4)
 }
 
@@ -53,13 +64,13 @@ func newState() *state {
 
 // expect fails the test unless the owner is the first of the candidates by
 // rendezvous hash, whatever the order of members and tenants.
-func (s *state) expect(t *testing.T, candidates ...string) Decision {
+func (s *state) expect(t *testing.T, candidates ...string) Layer2Decision {
 	t.Helper()
 	d := s.view.Layer2(s.address)
 	if want := rendezvous.First(vip, candidates); d.Owner != want {
 		t.Errorf("owner %q, want %q", d.Owner, want)
 	}
-	explain := func(d Decision) (all []string) {
+	explain := func(d Layer2Decision) (all []string) {
 		for _, tenant := range s.address.Tenants {
 			all = append(all, d.Explain(tenant.Service))
 		}
@@ -106,7 +117,9 @@ func TestLayer2(t *testing.T) {
 			"is not announced: no node can announce it|node n1 has no ready endpoint|node n3 has no ready endpoint"},
 		{"no endpoint", func(s *state) { s.address.Tenants[0] = cluster("web", 1) }, nil, "is not announced: the Service has no ready endpoint"},
 		{"the Eip is gone", func(s *state) { s.address.Pool = Pool{} }, nil, "Eip it came from does not exist"},
-		{"the Eip is for BGP", func(s *state) { s.address.Pool.Protocol = "bgp" }, nil, "protocol is not layer2"},
+		{"the Eip is for BGP", func(s *state) { s.address.Pool.Protocol = "bgp" }, nil, "announced by another protocol"},
+		{"the Eip has no protocol, which is BGP", func(s *state) { s.address.Pool.Protocol = "" }, nil, "announced by another protocol"},
+		{"the Eip is for VRRP", func(s *state) { s.address.Pool.Protocol = "vip" }, nil, "protocol vip is not announced by Fairway, use layer2 or bgp"},
 		{"no speaker", func(s *state) { s.view.Members = nil }, nil, "no node can announce it"},
 		{"no scope", func(s *state) { s.address.Scopes = nil }, nil, "node n1 has no usable interface"},
 		{"every node has another reason", func(s *state) {

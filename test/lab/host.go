@@ -34,8 +34,8 @@ func (l *Lab) addHost(name, link string, number int) (*Host, error) {
 	}
 	err = h.Do(func() error {
 		eth, err := bringUp(link, h.addr4, h.addr6)
-		if err != nil {
-			return err
+		if err != nil || number <= lastRouter {
+			return err // a router knows its networks only
 		}
 		if err := addRoute(eth, netip.MustParsePrefix("0.0.0.0/0"), lanAddr4(routerNumber).Addr()); err != nil {
 			return err
@@ -101,10 +101,14 @@ func (h *Host) actAsRouter() error {
 	return nil
 }
 
-// hostDefaults are a kernel's own defaults. IPv4 settings of a new namespace
+// hostDefaults are a kernel's own defaults, but for redirects: a router on the
+// same link would lead a client past itself. IPv4 settings of a new namespace
 // are copies of the machine's, which may have been changed.
 func hostDefaults() map[string]string {
-	settings := map[string]string{}
+	settings := map[string]string{
+		"net.ipv6.conf.all.accept_redirects":     "0",
+		"net.ipv6.conf.default.accept_redirects": "0",
+	}
 	for _, conf := range []string{"net.ipv4.conf.all.", "net.ipv4.conf.default."} {
 		settings[conf+"rp_filter"] = "0"
 		settings[conf+"arp_ignore"] = "0"
@@ -112,6 +116,7 @@ func hostDefaults() map[string]string {
 		settings[conf+"arp_accept"] = "0"
 		settings[conf+"proxy_arp"] = "0"
 		settings[conf+"forwarding"] = "0"
+		settings[conf+"accept_redirects"] = "0"
 	}
 	return settings
 }

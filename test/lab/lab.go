@@ -3,7 +3,8 @@
 // A [Lab] is one switch with hosts on it: nodes n1, n2, …, a control-plane host
 // and a client outside the cluster. Packets, neighbour tables, routes and
 // netfilter are the kernel's own; [Lab.StartCluster] adds a real API server and
-// one kube-proxy on every node, [Lab.AddPod] adds pods that answer HTTP. What
+// one kube-proxy on every node, [Lab.AddPod] adds pods that answer HTTP,
+// [Lab.AddRouter] adds routers that speak BGP and a client behind each. What
 // the lab cannot have (a kubelet, containers) it replaces by the objects and
 // the status that a kubelet would write.
 //
@@ -69,7 +70,9 @@ type Lab struct {
 	// Those that exist; a value, as its handle, is closed when it is taken out.
 	namespaces map[*Namespace]bool
 	pods       map[string]*RunningPod // by namespace/name
-	podCount   int                    // ever created; numbers are not used again
+	routers    []*Router
+	partitions map[[2]string]bool // pairs of hosts, each sorted by name
+	podCount   int                // ever created; numbers are not used again
 	kept       bool
 	closed     bool
 }
@@ -91,7 +94,7 @@ func New(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: opts, state: st, namespaces: map[*Namespace]bool{}, pods: map[string]*RunningPod{}}
+	l := &Lab{opts: opts, state: st, namespaces: map[*Namespace]bool{}, pods: map[string]*RunningPod{}, partitions: map[[2]string]bool{}}
 	l.opts.Name = st.id
 	defer func() {
 		if err != nil {
@@ -160,7 +163,11 @@ func (l *Lab) ControlPlane() *Host { return l.cp }
 
 // hosts returns everything that hangs on the switch.
 func (l *Lab) hosts() []*Host {
-	return append([]*Host{l.cp, l.client}, l.nodes...)
+	hosts := append([]*Host{l.cp, l.client}, l.nodes...)
+	for _, r := range l.Routers() {
+		hosts = append(hosts, r.Host)
+	}
+	return hosts
 }
 
 // Keep makes the lab outlive this program. Close then only lets go of it, and

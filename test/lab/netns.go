@@ -38,6 +38,9 @@ func (l *Lab) newNamespace(host string) (*Namespace, error) {
 		return nil, fmt.Errorf("make namespace %s: %w", full, errClosed)
 	}
 	err := onThread(func() error {
+		if err := shareNamespaceDir(); err != nil {
+			return err
+		}
 		handle, err := netns.NewNamed(full)
 		if err != nil {
 			return errors.Join(err, deleteNamespace(namespacePath(full)))
@@ -50,6 +53,26 @@ func (l *Lab) newNamespace(host string) (*Namespace, error) {
 	}
 	l.namespaces[n] = true
 	return n, nil
+}
+
+// shareNamespaceDir makes the folder of namespaces a shared mount, as the first
+// `ip netns add` on a machine does. If it did so while there is a lab, it would
+// put a mount over those of the lab, and nobody could remove them any more.
+func shareNamespaceDir() error {
+	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
+		return fmt.Errorf("make the folder of namespaces: %w", err)
+	}
+	share := func() error { return unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	err := share()
+	if errors.Is(err, unix.EINVAL) { // not a mount yet
+		if err = unix.Mount(namespaceDir, namespaceDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("share %s: %w", namespaceDir, err)
+	}
+	return nil
 }
 
 // Name is the name of the host or pod, without the lab's part.

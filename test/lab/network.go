@@ -18,8 +18,8 @@ import (
 const (
 	lanPrefix4 = "192.168.93.0/24"
 	lanPrefix6 = "fd93::/64"
-	// Nobody has the router's addresses yet. The default route through them
-	// is what makes the kernel start sending to a ClusterIP at all, before
+	// The default route leads to router 1, whether there is one or not: it is
+	// what makes the kernel start sending to a ClusterIP at all, before
 	// kube-proxy's rules change the destination.
 	routerNumber = 1
 )
