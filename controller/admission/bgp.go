@@ -7,10 +7,6 @@ import (
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
-// labelCNI marks a BgpConf or BgpPeer whose addresses the CNI announces, and
-// which Fairway leaves alone.
-const labelCNI = "openelb.kubesphere.io/cni"
-
 // BGP is what there is to announce addresses by BGP with.
 type BGP struct {
 	// Configured tells whether there is a BgpConf that counts, and Peered
@@ -30,7 +26,7 @@ func ReviewBgpConf(conf *v1alpha2.BgpConf) []string {
 // ReviewBgpPeer does so for a BgpPeer that is created (old is nil) or changed.
 // Without bgp, which is needed for a new one, nothing is said about BgpConfs.
 func ReviewBgpPeer(old, peer *v1alpha2.BgpPeer, bgp *BGP) (warnings []string) {
-	if _, ignored := peer.Labels[labelCNI]; ignored {
+	if _, ignored := peer.Labels[v1alpha2.LabelCNI]; ignored {
 		return nil
 	}
 	if old == nil && bgp != nil && !bgp.Configured {

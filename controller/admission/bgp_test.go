@@ -64,6 +64,9 @@ func TestBGPWarnings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHandlers(t)
 			h.bgp = func(context.Context) (*BGP, error) {
+				if c.old != "" {
+					t.Error("the API server is asked about a change")
+				}
 				if c.bgp == nil {
 					return nil, errors.New("the API server does not say")
 				}

@@ -181,7 +181,7 @@ func (m *machine) shutDown(now time.Time) effects {
 // may have begun anew, with another discriminator and other intervals (6.8.1).
 func (m *machine) forgetNeighbor() {
 	m.remoteState, m.remoteDiscriminator, m.remoteDemand = Down, 0, false
-	m.remoteMinRx = time.Microsecond // the initial value of 6.8.1
+	// the initial value of 6.8.1
 	m.lastRx = time.Time{}
 }
 

@@ -57,7 +57,7 @@ func Configure(in Input) (Config, Findings) {
 	about := &report{object: "BgpConf " + v1alpha2.BgpConfName}
 	config := Config{Router: routerFor(conf, in.Node, about)}
 	if config.Router != nil {
-		config.Policy = policyFor(conf, &in, about)
+		config.Policy, config.policyText = policyFor(conf, &in, about)
 	}
 	findings.Router = about.finding(ReasonReady, "the node's BGP router runs as the BgpConf asks")
 
@@ -119,27 +119,32 @@ func selects(obj *v1alpha2.BgpPeer, node map[string]string) (bool, *problem) {
 	return selector.Matches(labels.Set(node)), nil
 }
 
-// policyFor returns the operator's policy: the last good one where the ConfigMap
-// has none that can be read.
-func policyFor(conf *v1alpha2.BgpConf, in *Input, about *report) *Policy {
+// policyFor returns the operator's policy and its text: the last good one where
+// the ConfigMap has none that can be read.
+func policyFor(conf *v1alpha2.BgpConf, in *Input, about *report) (*Policy, string) {
 	name := conf.Spec.Policy
 	if name == "" {
-		return nil
+		return nil, ""
+	}
+	last := in.Previous
+	if last == nil {
+		last = &Config{}
+	}
+	text, err := in.PolicyText(name)
+	if err == nil && last.Policy != nil && last.policyText == text {
+		return last.Policy, text
 	}
 	var parsed *Policy
-	text, err := in.PolicyText(name)
 	if err == nil {
 		parsed, err = ParsePolicy(text)
 	}
 	if err == nil {
-		return parsed
+		return parsed, text
 	}
-	var last *Policy
 	inForce := "no policy is in force"
-	if in.Previous != nil && in.Previous.Policy != nil {
-		last = in.Previous.Policy
+	if last.Policy != nil {
 		inForce = "the last good policy stays in force"
 	}
 	about.add(problemf(ReasonPolicyInvalid, "spec.policy: ConfigMap %s: %v; %s", name, err, inForce))
-	return last
+	return last.Policy, last.policyText
 }

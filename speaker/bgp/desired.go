@@ -92,4 +92,6 @@ type Config struct {
 	Peers  []Peer // sorted by Name; no two have the same Address or Interface
 	// Policy is the operator's, nil for none.
 	Policy *Policy
+	// policyText is what Policy was parsed from.
+	policyText string
 }

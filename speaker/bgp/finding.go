@@ -68,6 +68,18 @@ type Findings struct {
 	Peers map[string]Finding
 }
 
+// maxMessage bounds a text in bytes: what users write into objects is part of
+// it, and an Event's note takes 1024.
+const maxMessage = 900
+
+// cut shortens a text to maxMessage.
+func cut(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxMessage], "") + "…"
+}
+
 // problem is something that was asked for and is not done.
 type problem struct {
 	reason Reason
@@ -111,6 +123,6 @@ func (r *report) finding(fine Reason, message string) Finding {
 	default:
 		return f
 	}
-	f.Message = r.object + ": " + strings.Join(texts, "; ")
+	f.Message = cut(r.object + ": " + strings.Join(texts, "; "))
 	return f
 }

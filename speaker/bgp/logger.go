@@ -33,8 +33,8 @@ type entry struct {
 	// restarting is set while GoBGP will say in the OPEN that forwarding was
 	// preserved, or waits for the neighbor's End-of-RIB.
 	restarting bool
-	since time.Time // of being established, or of not being so any more
-	flaps uint64
+	since      time.Time // of being established, or of not being so any more
+	flaps      uint64
 	// uptime is how long the session was established that was lost last.
 	uptime time.Duration
 	// cause is what was said of the present session so far, lost why the last

@@ -20,7 +20,7 @@ const ReservedPrefix = "fairway-"
 // its tables and arrays are within each other: what reads them takes memory
 // for each level. GoBGP's own need 8 levels.
 const (
-	maxPolicy      = 256 << 10
+	maxPolicy      = 128 << 10
 	maxPolicyDepth = 32
 )
 
@@ -74,7 +74,7 @@ type policyFile struct {
 func ParsePolicy(text string) (*Policy, error) {
 	p, err := parsePolicy(text)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", PolicyKey, err)
+		return nil, fmt.Errorf("key %s: %s", PolicyKey, cut(strings.Join(strings.Fields(err.Error()), " ")))
 	}
 	return p, nil
 }
@@ -93,7 +93,7 @@ func parsePolicy(text string) (*Policy, error) {
 	}
 	var file policyFile
 	if err := v.UnmarshalExact(&file); err != nil {
-		return nil, fmt.Errorf("only global.apply-policy.config, defined-sets and policy-definitions are read, as GoBGP knows them: %s", oneLine(err))
+		return nil, fmt.Errorf("only global.apply-policy.config, defined-sets and policy-definitions are read, as GoBGP knows them: %w", err)
 	}
 	check := policyCheck{sets: make(map[string]bool), names: make(map[string]bool)}
 	p := &Policy{sets: file.DefinedSets, definitions: file.PolicyDefinitions}
@@ -162,12 +162,7 @@ func syntaxError(err error) error {
 	var at interface{ Position() (row, column int) }
 	if errors.As(err, &at) {
 		row, column := at.Position()
-		return fmt.Errorf("line %d, column %d: %s", row, column, oneLine(err))
+		return fmt.Errorf("line %d, column %d: %w", row, column, err)
 	}
-	return errors.New(oneLine(err))
-}
-
-// oneLine joins the lines of an error, for conditions and events.
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return err
 }

@@ -284,8 +284,9 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"the router's section", "[global.config]\nas = 65000", "config"},
 		{"zebra", "[zebra.config]\nenabled = true", "zebra"},
 		{"an unknown key", statement("nam = \"s\""), "nam"},
+		{"many unknown keys", strings.Repeat("x", 2000) + " = 1", "only global.apply-policy.config"},
 		{"a wrong type", "[global.apply-policy.config]\nimport-policy-list = {a = 1}", "import-policy-list"},
-		{"too long", "#" + strings.Repeat(" ", 300<<10), "make it 262144 or less"},
+		{"too long", "#" + strings.Repeat(" ", 300<<10), "make it 131072 or less"},
 		{"too deep", "a = " + strings.Repeat("[", 100000), "levels deep"},
 		{"too many dots", strings.Repeat("a.", 50000) + "a = 1", "levels deep"},
 
@@ -316,6 +317,8 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"no neighbor", "[[defined-sets.neighbor-sets]]\nneighbor-set-name = \"a\"\nneighbor-info-list = [\"router\"]", "neither an IP address nor a prefix"},
 		{"no expression", "[[defined-sets.bgp-defined-sets.community-sets]]\ncommunity-set-name = \"a\"\ncommunity-list = [\"(\"]", "is not a regular expression"},
 		{"community that is none", "[[defined-sets.bgp-defined-sets.community-sets]]\ncommunity-set-name = \"a\"\ncommunity-list = [\"1(2:3\"]", "is not a regular expression"},
+		{"long expression", "[[defined-sets.bgp-defined-sets.community-sets]]\ncommunity-set-name = \"a\"\ncommunity-list = [\"" + strings.Repeat("1", 300) + "\"]", "300 bytes"},
+		{"expression of many repetitions", "[[defined-sets.bgp-defined-sets.community-sets]]\ncommunity-set-name = \"a\"\ncommunity-list = [\"1{1000}\"]", "takes too much memory"},
 		{"AS path", "[[defined-sets.bgp-defined-sets.as-path-sets]]\nas-path-set-name = \"a\"\nas-path-list = [\"_[_\"]", "is not a regular expression"},
 		{"large AS number", "[[defined-sets.bgp-defined-sets.as-path-sets]]\nas-path-set-name = \"a\"\nas-path-list = [\"^4294967296_\"]", "more than 32 bits"},
 		{"extended community", "[[defined-sets.bgp-defined-sets.ext-community-sets]]\next-community-set-name = \"a\"\next-community-list = [\"65000:1\"]", "does not begin with one of"},
@@ -354,7 +357,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatal("accepted")
 			}
-			if !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "key gobgp.conf: ") || strings.Contains(err.Error(), "\n") {
+			if !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "key gobgp.conf: ") || strings.Contains(err.Error(), "\n") || len(err.Error()) > maxMessage+100 {
 				t.Errorf("got %q, want it to name %q", err, test.want)
 			}
 		})
@@ -369,7 +372,7 @@ func TestParsePolicyOfLongLines(t *testing.T) {
 		"[[defined-sets.neighbor-sets]]\nneighbor-set-name = \"a\"\nneighbor-info-list = [" + list + "] # all [[[ of them",
 		`[[defined-sets.bgp-defined-sets.community-sets]]
 community-set-name = '"a'
-community-list = ['(65000:[0-9]+)', "\"\\"]`,
+community-list = ['(65000:[0-9]+)', "\"\\."]`,
 	} {
 		if _, err := ParsePolicy(text); err != nil {
 			t.Errorf("%.60s: %v", text, err)

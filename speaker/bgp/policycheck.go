@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,9 +241,27 @@ func checkASPathExpression(text string) error {
 	return checkExpression(strings.ReplaceAll(text, "_", `(^|[,{}() ]|$)`))
 }
 
+// maxExpression bounds a regular expression in bytes, and maxGrowth what it may
+// compile to: a few characters can stand for a thousand repetitions.
+const (
+	maxExpression = 256
+	maxGrowth     = 8 // instructions for each byte
+)
+
 func checkExpression(text string) error {
-	if _, err := regexp.Compile(text); err != nil {
+	if len(text) > maxExpression {
+		return fmt.Errorf("has %d bytes, and an expression may have %d", len(text), maxExpression)
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
 		return fmt.Errorf("is not a regular expression: %w", err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return fmt.Errorf("is not a regular expression: %w", err)
+	}
+	if len(program.Inst) > maxGrowth*(len(text)+maxGrowth) {
+		return errors.New("takes too much memory, write it with fewer repetitions")
 	}
 	return nil
 }

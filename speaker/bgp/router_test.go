@@ -179,6 +179,7 @@ func TestPolicyBreaksAndHeals(t *testing.T) {
 		{"broken again", "[", nil, true, ReasonPolicyInvalid, "the last good policy stays in force"},
 		{"still broken", "[[", nil, true, ReasonPolicyInvalid, ""},
 		{"missing again", "", errors.New("not found"), true, ReasonPolicyInvalid, "not found; the last good policy stays in force"},
+		{"healed", good, nil, true, ReasonReady, ""},
 		{"another", "", nil, false, ReasonReady, ""},
 	} {
 		in.PolicyText = func(name string) (string, error) { return step.text, step.err }

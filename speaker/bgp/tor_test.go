@@ -118,7 +118,7 @@ func (r *tor) send(messages ...[]byte) {
 func (r *tor) run(conn net.Conn) {
 	defer conn.Close()
 	r.mu.Lock()
-	r.conn, r.up, r.closed = conn, false, ""
+	r.conn, r.up = conn, false
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()

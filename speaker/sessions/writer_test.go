@@ -72,7 +72,7 @@ func run(t *testing.T, test func(w *world), objects ...client.Object) {
 
 // start starts a new process.
 func (w *world) start() {
-	w.events = events.NewFakeRecorder(1000)
+	w.events = events.NewFakeRecorder(10000) // blocks when it is full
 	w.w = New(Config{NodeName: "n1", Client: w.client, Changed: w.changed, Events: w.events, Log: testr.New(w.T),
 		Sessions: func() []bgp.Session {
 			w.mu.Lock()
@@ -128,12 +128,14 @@ func (w *world) session(s *bgp.Session) {
 	}
 }
 
-// after lets time go by. It returns what was written since the last time.
+// after lets time go by. It returns what was written since the last time,
+// sorted.
 func (w *world) after(d time.Duration) string {
 	<-time.After(d)
 	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	slices.Sort(w.writes)
 	writes := strings.Join(w.writes, " ")
 	w.writes = nil
 	return writes
@@ -282,7 +284,7 @@ func TestEntriesAreRemoved(t *testing.T) {
 	run(t, func(w *world) {
 		w.session(testSession("ESTABLISHED", noon, 0, ""))
 		w.publish()
-		w.expect("start", w.after(time.Minute), "apply remove apply")
+		w.expect("start", w.after(time.Minute), "apply apply remove")
 		w.w.Publish(bgp.Config{}, bgp.Findings{Router: bgp.Finding{OK: true}}, nil)
 		w.expect("not for this node", w.after(time.Minute), "apply remove")
 		w.expect("the peer shows", w.shows(), "")

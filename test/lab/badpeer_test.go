@@ -40,9 +40,8 @@ func TestBadPeer(t *testing.T) {
 		if n, err := r.CountRoutes(flooded); err != nil || n != many {
 			t.Errorf("%d routes (%v), want %d", n, err, many)
 		}
-		// A broken attribute: UPDATE Message Error, or treat-as-withdraw
-		// (RFC 7606); an UPDATE that is too short ends the session.
-		must(t, conn.SendBody(2, []byte{0, 200, 1}))
+		// 200 bytes of withdrawn routes that are not there: UPDATE Message Error.
+		must(t, conn.SendBody(2, []byte{0, 200, 0, 0}))
 		if code, _, err := conn.AwaitNotification(ctx); err != nil || code != 3 {
 			t.Errorf("NOTIFICATION %d (%v), want 3", code, err)
 		}

@@ -29,16 +29,10 @@ func (b *bird) start(ctx context.Context) ([]*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = poll(ctx, "BIRD of router "+b.router.name+" takes commands", func() error {
-		if !p.Running() {
-			return errors.New("it ended")
-		}
+	err = b.router.awaitCommands(ctx, p, func(ctx context.Context) error {
 		_, err := b.show(ctx, "show status")
 		return err
 	})
-	if err != nil {
-		err = errors.Join(err, p.Err())
-	}
 	return []*Process{p}, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -63,18 +64,27 @@ func (f *frr) start(ctx context.Context) (processes []*Process, err error) {
 			return processes, err
 		}
 		processes = append(processes, p)
-		err = poll(ctx, daemon.name+" of router "+f.router.name+" takes commands", func() error {
-			if !p.Running() {
-				return errors.New("it ended")
-			}
-			_, err := f.ask(ctx, daemon.name, "show version")
-			return err
-		})
-		if err != nil {
-			return processes, errors.Join(err, p.Err())
+		if err := f.router.awaitCommands(ctx, p, func(ctx context.Context) error { return f.ready(ctx, daemon.name) }); err != nil {
+			return processes, err
 		}
 	}
 	return processes, nil
+}
+
+// ownAddress counts the addresses that bgpd knows of the router.
+var ownAddress = regexp.MustCompile(`(?m)^BGP own address\s*:\s*(\d+)`)
+
+// ready tells whether a daemon answers. bgpd resets connections until zebra has
+// told it the addresses: one of each family on both links.
+func (f *frr) ready(ctx context.Context, daemon string) error {
+	memory, err := f.ask(ctx, daemon, "show memory")
+	if err != nil || daemon != "bgpd" {
+		return err
+	}
+	if count := ownAddress.FindStringSubmatch(memory); count == nil || number(count[1]) < 4 {
+		return errors.New("it does not know the router's addresses yet")
+	}
+	return nil
 }
 
 // giveAway gives the router's folder to the daemons' user.
@@ -105,30 +115,42 @@ func (f *frr) show(ctx context.Context, command string) (string, error) {
 }
 
 // ask gives a command to one daemon, as vtysh does but without the 50 ms that it
-// takes to start: the command and a zero byte, then the answer, three zero bytes
-// and the status.
-func (f *frr) ask(ctx context.Context, daemon, command string) (answer string, err error) {
+// takes to start.
+func (f *frr) ask(ctx context.Context, daemon, command string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("ask %s %q: %w", daemon, command, err)
-		}
-	}()
+	answer, err := askVTY(ctx, f.path(daemon+".vty"), command)
+	if err != nil {
+		return "", fmt.Errorf("ask %s %q: %w", daemon, command, err)
+	}
+	return answer, nil
+}
+
+// askVTY asks in the mode that allows all of "show". ctx must have a deadline.
+func askVTY(ctx context.Context, path, command string) (answer string, err error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", f.path(daemon+".vty"))
+	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return "", err
+	}
+	for _, c := range []string{"enable", command} {
+		if _, err := conn.Write(append([]byte(c), 0)); err != nil {
+			return "", err
+		}
+		if answer, err = readVTY(conn); err != nil {
 			return "", err
 		}
 	}
-	if _, err := conn.Write(append([]byte(command), 0)); err != nil {
-		return "", err
-	}
+	return answer, nil
+}
+
+// readVTY reads an answer: the text, three zero bytes and the status.
+func readVTY(conn net.Conn) (string, error) {
 	var text []byte
 	buffer := make([]byte, 64<<10)
 	for {

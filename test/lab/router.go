@@ -328,6 +328,24 @@ func (r *Router) Reconfigure(ctx context.Context, opts RouterOptions) error {
 	return nil
 }
 
+// awaitCommands waits until a daemon answers, and not longer than it runs.
+func (r *Router) awaitCommands(ctx context.Context, p *Process, ask func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-p.Done():
+			cancel(errors.New("it ended"))
+		case <-ctx.Done():
+		}
+	}()
+	err := poll(ctx, p.name+" of router "+r.name+" takes commands", func() error { return ask(ctx) })
+	if err != nil {
+		err = errors.Join(err, p.Err())
+	}
+	return err
+}
+
 // run runs a program that talks to a daemon and returns what it printed.
 func (r *Router) run(ctx context.Context, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)

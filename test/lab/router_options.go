@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -147,6 +148,11 @@ func (o *RouterOptions) complete() error {
 	o.MaximumPaths = cmp.Or(o.MaximumPaths, 32)
 	if o.Kind < FRR || o.Kind > NoDaemon {
 		return fmt.Errorf("its kind is %s: want FRR, BIRD or NoDaemon", o.Kind)
+	}
+	// A port at the switch has two characters more, and the client behind has
+	// a name that ends with "client"; see removeNamespaces for the dash.
+	if len(o.Name) > 12 || strings.ContainsAny(o.Name, "-/ ") {
+		return fmt.Errorf("its name is %q: want at most 12 letters and digits", o.Name)
 	}
 	if o.Number < firstRouter || o.Number > lastRouter {
 		return fmt.Errorf("its number is %d: want %d to %d", o.Number, firstRouter, lastRouter)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // routerPatience is for what a daemon does within seconds: its timers have a
@@ -38,10 +40,9 @@ func addRouter(t *testing.T, ctx context.Context, l *Lab, opts RouterOptions) *R
 	}
 	t.Cleanup(func() {
 		if t.Failed() && r.daemon != nil {
-			for _, command := range []string{"show bgp summary", "show protocols all"} {
-				out, err := r.Show(context.WithoutCancel(ctx), command)
-				t.Logf("%s: %s\n%s %v", r.Name(), command, out, err)
-			}
+			command := map[RouterKind]string{FRR: "show bgp summary", BIRD: "show protocols"}[r.Options().Kind]
+			out, err := r.Show(context.WithoutCancel(ctx), command)
+			t.Logf("%s: %s\n%s %v", r.Name(), command, out, err)
 		}
 	})
 	return r
@@ -120,17 +121,18 @@ func TestRouterShowsAttributes(t *testing.T) {
 	bothKinds(t, func(t *testing.T, kind RouterKind) {
 		l := newLab(t, 1)
 		ctx := testContext(t, routerPatience)
-		// BIRD offers the route with all attributes, by its own filter language.
-		offer := &Router{}
-		offer = addRouter(t, ctx, l, RouterOptions{Kind: BIRD, AS: 65002, Announce: []netip.Prefix{prefix4}, Neighbors: []Neighbor{{
-			Address: lanAddr4(2).Addr(), IPv4: true,
-			Extra: `ipv4 { import all; export filter {
-				bgp_community.add((65535,0)); bgp_community.add((65535,65281)); bgp_community.add((65002,7));
-				bgp_large_community.add((65002,1,4294967295)); bgp_med = 5; bgp_path.prepend(65002); accept;
-			}; };`,
-		}}})
-		r := addRouter(t, ctx, l, RouterOptions{Kind: kind, AS: 65001, Neighbors: []Neighbor{{Address: offer.Addr4()}}})
-		awaitRoute(t, ctx, r, prefix4, offer.Addr4())
+		node := l.Node("n1")
+		r := addRouter(t, ctx, l, RouterOptions{Kind: kind, AS: 65001, Neighbors: []Neighbor{{Address: node.Addr4(), Passive: true}}})
+		conn := peerOf(t, ctx, node, r, BGPOpen{AS: 65100, Hold: 90 * time.Second})
+		must(t, conn.Send(bgp.NewBGPUpdateMessage(nil, []bgp.PathAttributeInterface{
+			bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP),
+			bgp.NewPathAttributeAsPath([]bgp.AsPathParamInterface{bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SEQ, []uint32{65100, 4200000000})}),
+			bgp.NewPathAttributeNextHop(node.Addr4().String()),
+			bgp.NewPathAttributeMultiExitDisc(5),
+			bgp.NewPathAttributeCommunities([]uint32{65535 << 16, 65535<<16 + 65281, 65100<<16 + 7}),
+			bgp.NewPathAttributeLargeCommunities([]*bgp.LargeCommunity{bgp.NewLargeCommunity(65100, 1, 4294967295)}),
+		}, []*bgp.IPAddrPrefix{bgp.NewIPAddrPrefix(32, prefix4.Addr().String())})))
+		awaitRoute(t, ctx, r, prefix4, node.Addr4())
 		route, err := r.BGPRoute(ctx, prefix4)
 		must(t, err)
 		if len(route.Paths) != 1 {
@@ -139,13 +141,13 @@ func TestRouterShowsAttributes(t *testing.T) {
 		path := route.Paths[0]
 		path.LocalPref = nil // FRR and BIRD say different things of an eBGP path
 		want := BGPPath{
-			Neighbor:         offer.Addr4(),
-			NextHops:         []netip.Addr{offer.Addr4()},
-			ASPath:           []uint32{65002, 65002},
+			Neighbor:         node.Addr4(),
+			NextHops:         []netip.Addr{node.Addr4()},
+			ASPath:           []uint32{65100, 4200000000},
 			Origin:           "IGP",
 			MED:              new(uint32(5)),
-			Communities:      []string{"65002:7", "65535:0", "65535:65281"},
-			LargeCommunities: []string{"65002:1:4294967295"},
+			Communities:      []string{"65100:7", "65535:0", "65535:65281"},
+			LargeCommunities: []string{"65100:1:4294967295"},
 			Best:             true,
 		}
 		if !reflect.DeepEqual(path, want) {
