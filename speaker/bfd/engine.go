@@ -28,7 +28,10 @@ const (
 //
 // Sockets are read by system calls of this thread, not through Go's network
 // poller, because that would put a second goroutine, and its scheduling, between
-// the arrival of a packet and the deadline that it moves.
+// the arrival of a packet and the deadline that it moves. And what the thread does
+// for a packet allocates nothing: an allocation can make a thread begin a garbage
+// collection and wait for others, which on a busy node take hundreds of
+// milliseconds to be scheduled.
 type engine struct {
 	log     logr.Logger
 	metrics *metrics
@@ -41,7 +44,10 @@ type engine struct {
 	// What follows belongs to the thread.
 	sessions  map[uint32]*session // by local discriminator
 	listeners map[kind]int        // file descriptors
-	reader    reader
+	reader    *reader
+	out       [packetLen]byte
+	polled    []unix.PollFd
+	timeout   unix.Timespec
 	flooded   bool
 	closing   bool
 }
@@ -56,7 +62,7 @@ type session struct {
 
 	machine                   *machine
 	sent, received, discarded uint64
-	sendError                 string
+	sendError                 error
 }
 
 func startEngine(log logr.Logger, m *metrics, changes *notifier) (*engine, error) {
@@ -67,7 +73,7 @@ func startEngine(log logr.Logger, m *metrics, changes *notifier) (*engine, error
 	e := &engine{
 		log: log, metrics: m, changes: changes,
 		command: make(chan func(), 1), wake: wake, ended: make(chan struct{}),
-		sessions: map[uint32]*session{}, listeners: map[kind]int{},
+		sessions: map[uint32]*session{}, listeners: map[kind]int{}, reader: newReader(),
 	}
 	go e.run()
 	return e, nil
@@ -117,13 +123,13 @@ func (e *engine) run() {
 
 // wait returns when there may be something to do.
 func (e *engine) wait() {
-	fds := []unix.PollFd{{Fd: int32(e.wake), Events: unix.POLLIN}}
+	e.polled = append(e.polled[:0], unix.PollFd{Fd: int32(e.wake), Events: unix.POLLIN})
 	sleep := time.Duration(math.MaxInt64)
 	if e.flooded {
 		sleep = floodPause
 	} else {
 		for _, fd := range e.listeners {
-			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			e.polled = append(e.polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 		}
 	}
 	for _, s := range e.sessions {
@@ -131,12 +137,12 @@ func (e *engine) wait() {
 			sleep = min(sleep, max(0, time.Until(next)))
 		}
 	}
-	timeout := unix.NsecToTimespec(int64(sleep))
-	if _, err := unix.Ppoll(fds, &timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
+	e.timeout = unix.NsecToTimespec(int64(sleep))
+	if _, err := unix.Ppoll(e.polled, &e.timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
 		// It says so for arguments only, which are right; the round is made anyway.
 		e.log.Error(err, "Wait for BFD packets")
 	}
-	if fds[0].Revents != 0 {
+	if e.polled[0].Revents != 0 {
 		var counter [8]byte
 		if _, err := unix.Read(e.wake, counter[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
 			e.log.Error(err, "Read eventfd of BFD thread")
@@ -233,9 +239,9 @@ func (e *engine) add(s *session) {
 
 // remove tells the neighbor AdminDown and forgets the session.
 func (e *engine) remove(s *session) {
-	out := s.machine.shutDown(time.Now())
+	s.machine.shutDown(time.Now())
 	for range farewells {
-		e.send(s, out.send)
+		e.send(s, s.machine.packet(false))
 	}
 	delete(e.sessions, s.machine.localDiscriminator)
 	s.metrics.forget()
@@ -244,7 +250,12 @@ func (e *engine) remove(s *session) {
 
 // apply does what a machine wants.
 func (e *engine) apply(s *session, out effects) {
-	e.send(s, out.send)
+	if out.send {
+		e.send(s, s.machine.packet(false))
+	}
+	if out.final {
+		e.send(s, s.machine.packet(true))
+	}
 	if out.changed {
 		s.metrics.moved(out.from, s.machine.state)
 	}
@@ -254,23 +265,26 @@ func (e *engine) apply(s *session, out effects) {
 	e.changes.push(Event{Key: s.key, State: s.machine.state, Diagnostic: s.machine.diag, Lost: out.lost})
 }
 
-func (e *engine) send(s *session, packets []packet) {
-	for _, p := range packets {
-		if err := unix.Sendto(s.socket, p.encode(), unix.MSG_DONTWAIT, s.to); err != nil {
-			// A link that is down, a route that is missing: the neighbor notices.
-			s.sendError = err.Error()
-			e.metrics.sendErrors.Inc()
-			continue
-		}
-		s.sendError = ""
-		s.sent++
-		e.metrics.sent.Inc()
+func (e *engine) send(s *session, p packet) {
+	p.encode(&e.out)
+	if err := unix.Sendto(s.socket, e.out[:], unix.MSG_DONTWAIT, s.to); err != nil {
+		// A link that is down, a route that is missing: the neighbor notices.
+		s.sendError = err
+		e.metrics.sendErrors.Inc()
+		return
 	}
+	s.sendError = nil
+	s.sent++
+	e.metrics.sent.Inc()
 }
 
 // state returns the session as it is.
 func (s *session) state() Session {
 	m := s.machine
+	sendError := ""
+	if s.sendError != nil {
+		sendError = s.sendError.Error()
+	}
 	return Session{
 		Key:   s.key,
 		State: m.state, RemoteState: m.remoteState,
@@ -279,7 +293,7 @@ func (s *session) state() Session {
 		TransmitInterval: m.transmitInterval(), DetectionTime: m.detectionTime(),
 		Since: m.since, Downs: m.downs,
 		Sent: s.sent, Received: s.received, Discarded: s.discarded,
-		SendError: s.sendError,
+		SendError: sendError,
 	}
 }
 

@@ -49,7 +49,8 @@ type machine struct {
 
 // effects are what a step of the machine has the driver do.
 type effects struct {
-	send    []packet
+	send    bool  // the present packet
+	final   bool  // the present packet with the Final bit, after that
 	changed bool  // the state has changed
 	from    State // what it was, if changed
 	lost    bool  // see Event.Lost
@@ -107,9 +108,7 @@ func (m *machine) receive(p packet, now time.Time) (effects, discard) {
 			m.lostAfter = now.Add(max(formerDetection, remakeTime))
 		}
 	}
-	if p.poll {
-		out.send = append(out.send, m.packet(true))
-	}
+	out.final = p.poll
 	return out, accepted
 }
 
@@ -181,7 +180,7 @@ func (m *machine) shutDown(now time.Time) effects {
 // may have begun anew, with another discriminator and other intervals (6.8.1).
 func (m *machine) forgetNeighbor() {
 	m.remoteState, m.remoteDiscriminator, m.remoteDemand = Down, 0, false
-	// the initial value of 6.8.1
+	m.remoteMinRx = time.Microsecond // the initial value of 6.8.1
 	m.lastRx = time.Time{}
 }
 
@@ -276,7 +275,7 @@ func (m *machine) transmit(now time.Time, out *effects) {
 		spread = 0.15
 	}
 	m.jitter = 0.75 + spread*m.random()
-	out.send = append(out.send, m.packet(false))
+	out.send = true
 }
 
 // packet is the present one (6.8.7). The C bit is 0: these sessions are part of

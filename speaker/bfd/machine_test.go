@@ -32,7 +32,7 @@ func newPlay(t *testing.T, p Profile) *play {
 }
 
 func (y *play) did(out effects) {
-	for _, p := range out.send {
+	for _, p := range packets(y.m, out) {
 		y.sent = append(y.sent, p)
 		y.sentAt = append(y.sentAt, y.now.Sub(y.begin))
 	}
@@ -43,6 +43,18 @@ func (y *play) did(out effects) {
 		}
 		y.events = append(y.events, e)
 	}
+}
+
+// packets are those that a step has the driver send.
+func packets(m *machine, out effects) []packet {
+	var all []packet
+	if out.send {
+		all = append(all, m.packet(false))
+	}
+	if out.final {
+		all = append(all, m.packet(true))
+	}
+	return all
 }
 
 // pass lets time go by.
@@ -454,11 +466,11 @@ func TestTwoMachines(t *testing.T) {
 				if loss == 0 && out.lost {
 					t.Errorf("lost at %v", now)
 				}
-				for _, p := range out.send {
+				for _, p := range packets(ends[from], out) {
 					if random.Float64() < loss {
 						continue
 					}
-					if q, why := decode(p.encode()); why != accepted || q != p {
+					if q, why := decode(encoded(p)); why != accepted || q != p {
 						t.Fatalf("packet %+v discarded for %q", p, why)
 					}
 					answer, _ := ends[1-from].receive(p, now)
@@ -500,7 +512,7 @@ func FuzzMachine(f *testing.F) {
 			y.pass(time.Duration(wait) * ms)
 		}
 		if len(y.sent) > 0 {
-			if _, why := decode(y.last().encode()); why != accepted {
+			if _, why := decode(encoded(y.last())); why != accepted {
 				t.Errorf("sent %+v, which is discarded for %q", y.last(), why)
 			}
 		}

@@ -100,21 +100,11 @@ func decode(b []byte) (packet, discard) {
 	return p, accepted
 }
 
-// encode returns the packet as it is on the wire.
-func (p packet) encode() []byte {
-	b := make([]byte, packetLen)
+// encode writes the packet as it is on the wire.
+func (p packet) encode(b *[packetLen]byte) {
 	b[0] = version<<5 | byte(p.diag)&0x1f
-	b[1] = byte(p.state) << 6
-	for _, flag := range []struct {
-		set bool
-		bit byte
-	}{
-		{p.poll, pollBit}, {p.final, finalBit}, {p.controlPlaneIndependent, controlPlaneIndependentBit}, {p.demand, demandBit},
-	} {
-		if flag.set {
-			b[1] |= flag.bit
-		}
-	}
+	b[1] = byte(p.state)<<6 | bit(p.poll, pollBit) | bit(p.final, finalBit) |
+		bit(p.controlPlaneIndependent, controlPlaneIndependentBit) | bit(p.demand, demandBit)
 	b[2] = p.detectMult
 	b[3] = packetLen
 	binary.BigEndian.PutUint32(b[4:], p.myDiscriminator)
@@ -122,7 +112,13 @@ func (p packet) encode() []byte {
 	binary.BigEndian.PutUint32(b[12:], microseconds(p.desiredMinTx))
 	binary.BigEndian.PutUint32(b[16:], microseconds(p.requiredMinRx))
 	binary.BigEndian.PutUint32(b[20:], microseconds(p.requiredMinEchoRx))
-	return b
+}
+
+func bit(set bool, b byte) byte {
+	if set {
+		return b
+	}
+	return 0
 }
 
 func interval(b []byte) time.Duration {

@@ -1,7 +1,6 @@
 package bfd
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -167,50 +166,4 @@ func zoneIndex(a netip.Addr) (int, error) {
 		return index, nil
 	}
 	return 0, fmt.Errorf("find interface %s: %w", zone, err)
-}
-
-// A datagram is what one read of a listening socket returns.
-type datagram struct {
-	from, to netip.Addr // without zones
-	ifindex  int
-	ttl      int // or hop limit
-	payload  []byte
-}
-
-// reader reads datagrams into memory that the next read overwrites.
-type reader struct{ data, control [512]byte }
-
-// read returns the next datagram of the socket's queue, unix.EAGAIN if it is empty.
-func (r *reader) read(fd int) (datagram, error) {
-	n, oobn, _, from, err := unix.Recvmsg(fd, r.data[:], r.control[:], unix.MSG_DONTWAIT)
-	if err != nil {
-		return datagram{}, err
-	}
-	d := datagram{payload: r.data[:n]}
-	switch sa := from.(type) {
-	case *unix.SockaddrInet4:
-		d.from = netip.AddrFrom4(sa.Addr)
-	case *unix.SockaddrInet6:
-		d.from = netip.AddrFrom16(sa.Addr)
-	}
-	messages, err := unix.ParseSocketControlMessage(r.control[:oobn])
-	if err != nil {
-		return datagram{}, fmt.Errorf("parse control messages: %w", err)
-	}
-	for _, m := range messages {
-		switch b := m.Data; {
-		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_TTL && len(b) >= 4,
-			m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_HOPLIMIT && len(b) >= 4:
-			d.ttl = int(binary.NativeEndian.Uint32(b))
-		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(b) >= unix.SizeofInet4Pktinfo:
-			// struct in_pktinfo: the interface, the local address, that of the header.
-			d.ifindex = int(binary.NativeEndian.Uint32(b))
-			d.to = netip.AddrFrom4([4]byte(b[8:12]))
-		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(b) >= unix.SizeofInet6Pktinfo:
-			// struct in6_pktinfo: the address of the header, the interface.
-			d.to = netip.AddrFrom16([16]byte(b[:16]))
-			d.ifindex = int(binary.NativeEndian.Uint32(b[16:]))
-		}
-	}
-	return d, nil
 }

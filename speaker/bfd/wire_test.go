@@ -67,14 +67,14 @@ func TestTTL(t *testing.T) {
 			a.start(map[Key]Profile{key: c.profile})
 			s := b.sender(addr(c.from))
 			for i, ttl := range c.bad {
-				s.send(downPacket().encode(), addr(c.to), key.kind(), ttl)
+				s.send(encoded(downPacket()), addr(c.to), key.kind(), ttl)
 				eventually(t, "discard", func() bool { return a.metric("packets_discarded_total", string(badTTL)) == float64(i+1) })
 			}
 			if got := a.session(key); got.State != Down || got.Received != 0 || got.Discarded != uint64(len(c.bad)) {
 				t.Errorf("after packets from too far away: %+v", got)
 			}
 			for i, ttl := range c.good {
-				s.send(downPacket().encode(), addr(c.to), key.kind(), ttl)
+				s.send(encoded(downPacket()), addr(c.to), key.kind(), ttl)
 				eventually(t, "reception", func() bool { return a.session(key).Received == uint64(i+1) })
 			}
 			a.await(key, Init)
@@ -122,7 +122,7 @@ func TestDemultiplexing(t *testing.T) {
 		if c.your != (Key{}) {
 			p.yourDiscriminator = a.session(c.your).LocalDiscriminator
 		}
-		c.from.send(p.encode(), addr(c.to), c.kind, maxTTL)
+		c.from.send(encoded(p), addr(c.to), c.kind, maxTTL)
 		if c.for_ == (Key{}) {
 			eventually(t, c.name+": discard", func() bool { return a.metric("packets_discarded_total", string(noSession)) == 1 })
 		} else {
@@ -147,7 +147,7 @@ func TestGarbageIsHarmless(t *testing.T) {
 	stranger := newHost(t)
 	stranger.plug("eth-s", []string{"203.0.113.2/24"}, a, "eth-t", []string{"203.0.113.1/24"})
 	far := stranger.sender(addr("203.0.113.2"))
-	good := packet{state: Down, detectMult: 1, myDiscriminator: 1, desiredMinTx: time.Second}.encode()
+	good := encoded(packet{state: Down, detectMult: 1, myDiscriminator: 1, desiredMinTx: time.Second})
 	discarded := func() (sum float64) {
 		for _, why := range []discard{
 			badVersion, badLength, badDetectMult, badMultipoint, badMyDiscriminator, badYourDiscriminator, badAuthentication, noSession,
@@ -276,7 +276,7 @@ func TestQueueIsShorterThanARound(t *testing.T) {
 	for range 2 * roundLimit {
 		s.send(nil, addr("127.0.0.1"), kind{}, maxTTL)
 	}
-	var r reader
+	r := newReader()
 	n := 0
 	for {
 		if _, err := r.read(fd); err != nil {
@@ -331,5 +331,44 @@ func TestZoneIndex(t *testing.T) {
 	}
 	if _, err := zoneIndex(addr("fe80::1%none")); err == nil {
 		t.Error("an interface that is not there has an index")
+	}
+}
+
+// An allocation can make the thread wait for a garbage collection.
+func TestPacketsAllocateNothing(t *testing.T) {
+	h := newHost(t)
+	must(t, h.nl.LinkSetUp(h.link("lo")))
+	key := Key{Neighbor: addr("127.0.0.1"), Local: addr("127.0.0.1")}
+	m, err := newMetrics(nil)
+	must(t, err)
+	e := &engine{metrics: m, changes: newNotifier(nil), sessions: map[uint32]*session{}, reader: newReader()}
+	var socket, listener int
+	h.do(func() (err error) {
+		if listener, err = listen(kind{}); err != nil {
+			return err
+		}
+		socket, err = dial(key, 0)
+		return err
+	})
+	e.wake = listener // something to poll
+	e.listeners = map[kind]int{{}: listener}
+	t.Cleanup(func() { must(t, closeAll([]int{socket, listener})) })
+	// The session hears itself.
+	s := &session{key: key, socket: socket, to: sockaddr(key.Neighbor, singleHopPort, 0, kind{}),
+		machine: newMachine(Profile{MinTx: time.Millisecond, MinRx: time.Hour, DetectMult: 255}, 1, rand.Float64, time.Now())}
+	e.add(s)
+	s.machine.state, s.machine.remoteDiscriminator = Up, 1
+	s.machine.activeTx = time.Millisecond
+	answer := packet{state: Up, detectMult: 255, myDiscriminator: 1, yourDiscriminator: 1, requiredMinRx: time.Millisecond, poll: true}
+	later := time.Now()
+	allocs := testing.AllocsPerRun(1000, func() {
+		e.send(s, answer)
+		e.wait()
+		e.receive()
+		later = later.Add(time.Second) // the next packet is due
+		e.apply(s, s.machine.advance(later))
+	})
+	if allocs != 0 || s.machine.state != Up || s.received < 2000 {
+		t.Errorf("%v allocations for three packets; session %#v", allocs, s.state())
 	}
 }

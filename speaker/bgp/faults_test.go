@@ -270,7 +270,8 @@ func TestTooManyRoutes(t *testing.T) {
 	n.neighbors["bad"].reopen = time.Now()
 	n.mu.Unlock()
 	signal(n.wake)
-	eventually(t, "opened again", func() bool { return n.session("bad").Established() })
+	before := n.session("bad").Received.Update
+	eventually(t, "opened again", func() bool { s := n.session("bad"); return s.Established() && s.Received.Update >= before+2 })
 }
 
 // A path that BFD has lost takes the session with it at once, and only then.

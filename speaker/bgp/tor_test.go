@@ -127,6 +127,9 @@ func (r *tor) run(conn net.Conn) {
 	}()
 	conn.Write(encode(wire.NewBGPOpenMessage(wire.AS_TRANS, 90, r.address.String(), r.capabilities())))
 	options := &wire.MarshallingOption{}
+	// A connection that comes in the moment in which a session is replaced is never
+	// answered.
+	conn.SetReadDeadline(time.Now().Add(time.Second))
 	for {
 		msg, err := read(conn, options)
 		if err != nil {
@@ -138,6 +141,7 @@ func (r *tor) run(conn net.Conn) {
 			r.open = body
 			r.opens++
 			r.mu.Unlock()
+			conn.SetReadDeadline(time.Time{})
 			if r.addPath {
 				options.AddPath = map[wire.RouteFamily]wire.BGPAddPathMode{
 					wire.RF_IPv4_UC: wire.BGP_ADD_PATH_BOTH, wire.RF_IPv6_UC: wire.BGP_ADD_PATH_BOTH}

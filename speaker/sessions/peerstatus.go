@@ -135,6 +135,9 @@ func establishedCondition(s sight) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha2.ConditionEstablished, Status: metav1.ConditionFalse}
 	if s.session == nil {
 		c.Reason, c.Message = reasonNoSession, "the node holds no session: see the condition "+v1alpha2.ConditionAccepted
+		if s.accepted.ok {
+			c.Message = "the node holds no session: see nodesConfStatus in the status of BgpConf " + v1alpha2.BgpConfName
+		}
 		return c
 	}
 	c.LastTransitionTime = atSecond(s.session.Since)

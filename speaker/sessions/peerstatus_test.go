@@ -126,7 +126,7 @@ func TestNotEstablished(t *testing.T) {
 		session      *bgp.Session
 		reason, text string
 	}{
-		{testPeer(), nil, "NoSession", "the node holds no session: see the condition Accepted"},
+		{testPeer(), nil, "NoSession", "the node holds no session: see nodesConfStatus in the status of BgpConf default"},
 		{testPeer(), testSession("ACTIVE", time.Time{}, 0, ""), "NeverEstablished", "192.0.2.1 has not answered yet"},
 		{testPeer(), testSession("ACTIVE", time.Time{}, 0, "connection refused"), "NeverEstablished", "connection refused"},
 		{passive, testSession("ACTIVE", time.Time{}, 0, ""), "NeverEstablished", "192.0.2.1 has not connected yet, and spec.transport.passiveMode leaves that to it"},

@@ -107,4 +107,14 @@ func TestWantedFailures(t *testing.T) {
 	if w.peers["a"].peer == nil || w.peers["b"].peer == nil || w.peers["c"].peer != nil {
 		t.Error("the sessions that are to be are not those of the Config")
 	}
+	// The router does not run: what was established is not any more.
+	before := map[string]sight{"a": {w.peers["a"], testSession("ESTABLISHED", noon, 0, "")}}
+	if s := w.sight(nil, before)["a"]; s.session != nil {
+		t.Errorf("without a router, a session is %s", s.session.State)
+	}
+	// Sessions end a moment before it is published that they do.
+	w = newWanted(bgp.Config{Peers: []bgp.Peer{{Name: "a"}}}, bgp.Findings{Peers: map[string]bgp.Finding{"a": {OK: true}}}, nil)
+	if s := w.sight(nil, before)["a"]; s.session != before["a"].session {
+		t.Error("a session that is being replaced counts as lost")
+	}
 }

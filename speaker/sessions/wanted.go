@@ -27,7 +27,7 @@ type wanted struct {
 type claim struct {
 	peer     *bgp.Peer // nil where it is refused
 	accepted finding
-	failed   bool // the session could not be configured
+	failed   bool // the session, or the router, could not be configured
 }
 
 // finding is whether a node does what an object asks, in the words of a
@@ -46,7 +46,7 @@ type sight struct {
 func (s sight) established() bool { return s.session != nil && s.session.Established() }
 
 func newWanted(config bgp.Config, findings bgp.Findings, failed error) wanted {
-	ours, peers := split(failed)
+	peers, ours := split(failed)
 	w := wanted{
 		router: config.Router,
 		ready:  newFinding(findings.Router, ours),
@@ -54,7 +54,7 @@ func newWanted(config bgp.Config, findings bgp.Findings, failed error) wanted {
 		peers:  make(map[string]claim, len(findings.Peers)),
 	}
 	for name, f := range findings.Peers {
-		w.peers[name] = claim{accepted: newFinding(f, peers[name]), failed: peers[name] != nil}
+		w.peers[name] = claim{accepted: newFinding(f, peers[name]), failed: ours != nil || peers[name] != nil}
 	}
 	for p := range config.Peers {
 		if c, ok := w.peers[config.Peers[p].Name]; ok {
@@ -67,7 +67,7 @@ func newWanted(config bgp.Config, findings bgp.Findings, failed error) wanted {
 
 // split takes joined errors apart: those of peers, by name, and the rest,
 // which is about the router.
-func split(err error) (router error, peers map[string]error) {
+func split(err error) (peers map[string]error, router error) {
 	peers = map[string]error{}
 	var walk func(error)
 	walk = func(err error) {
@@ -86,7 +86,7 @@ func split(err error) (router error, peers map[string]error) {
 		}
 	}
 	walk(err)
-	return router, peers
+	return peers, router
 }
 
 func newFinding(f bgp.Finding, failed error) finding {

@@ -179,6 +179,9 @@ func frrChanges(before, after string) []string {
 	old, wanted := frrLines(before), frrLines(after)
 	var commands []string
 	for _, line := range slices.Backward(old) {
+		if block := line[:len(line)-1]; len(block) > 0 && !containsLine(wanted, block) {
+			continue // goes with its block
+		}
 		if !containsLine(wanted, line) {
 			block, text := line[:len(line)-1], line[len(line)-1]
 			no, negated := strings.CutPrefix(text, "no ")

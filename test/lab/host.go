@@ -101,13 +101,16 @@ func (h *Host) actAsRouter() error {
 	return nil
 }
 
-// hostDefaults are a kernel's own defaults, but for redirects: a router on the
-// same link would lead a client past itself. IPv4 settings of a new namespace
-// are copies of the machine's, which may have been changed.
+// hostDefaults are a kernel's own defaults, but hosts do not listen to what
+// routers advertise: a redirect would lead a client past a router on the same
+// link, and FRR's advertisements for unnumbered neighbors offer a default route.
+// IPv4 settings of a new namespace are copies of the machine's, which may have
+// been changed.
 func hostDefaults() map[string]string {
-	settings := map[string]string{
-		"net.ipv6.conf.all.accept_redirects":     "0",
-		"net.ipv6.conf.default.accept_redirects": "0",
+	settings := map[string]string{}
+	for _, conf := range []string{"net.ipv6.conf.all.", "net.ipv6.conf.default."} {
+		settings[conf+"accept_redirects"] = "0"
+		settings[conf+"accept_ra"] = "0"
 	}
 	for _, conf := range []string{"net.ipv4.conf.all.", "net.ipv4.conf.default."} {
 		settings[conf+"rp_filter"] = "0"

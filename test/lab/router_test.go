@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -8,11 +9,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"github.com/vishvananda/netlink"
 )
 
 // routerPatience is for what a daemon does within seconds: its timers have a
@@ -84,10 +87,10 @@ func TestRoutersExchangeRoutes(t *testing.T) {
 	own := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")}
 	r1 := addRouter(t, ctx, l, RouterOptions{Kind: FRR, AS: 65001, Announce: []netip.Prefix{own[0], prefix6}, Neighbors: []Neighbor{{
 		Address: lanAddr4(2).Addr(), AS: 65002, UpdateSource: lanAddr4(1).Addr(), Password: "secret", BFD: fastBFD,
-		Hold: 9 * time.Second, Keepalive: 3 * time.Second, TTLSecurityHops: 1,
+		Hold: 9 * time.Second, Keepalive: 3 * time.Second,
 	}}})
 	r2 := addRouter(t, ctx, l, RouterOptions{Kind: BIRD, AS: 65002, Announce: []netip.Prefix{own[1]}, Neighbors: []Neighbor{{
-		Address: lanAddr4(1).Addr(), Password: "secret", BFD: fastBFD, TTLSecurityHops: 1,
+		Address: lanAddr4(1).Addr(), Password: "secret", BFD: fastBFD,
 	}}})
 	if l.Router("r2") != r2 || l.Router("r3") != nil || len(l.Routers()) != 2 {
 		t.Error("the lab does not know its routers")
@@ -115,6 +118,84 @@ func TestRoutersExchangeRoutes(t *testing.T) {
 			t.Errorf("%s has a session with a host that is no neighbor", r.Name())
 		}
 	}
+}
+
+// TestRoutersSpeakEveryDialect brings sessions up with options that both sides
+// have to agree on, and that the daemons word differently.
+func TestRoutersSpeakEveryDialect(t *testing.T) {
+	l := newLab(t, 1)
+	ctx := testContext(t, routerPatience)
+	own := []netip.Prefix{prefix4, prefix6}
+	r2 := addRouter(t, ctx, l, RouterOptions{Kind: BIRD, Number: 2, AS: 65002, Announce: own})
+	r1 := addRouter(t, ctx, l, RouterOptions{Kind: FRR, Number: 1, AS: 65001})
+	r1LinkLocal, r2LinkLocal := linkLocalOf(t, r1.Host), linkLocalOf(t, r2.Host)
+	for _, c := range []struct {
+		name   string
+		as     uint32 // of both; 0: each its own
+		r1, r2 Neighbor
+		listen uint16     // of BIRD
+		peer   netip.Addr // BIRD's address, as FRR sees it
+		only4  bool
+		via4   netip.Addr // FRR's next hop
+	}{
+		{name: "TTL security", peer: r2.Addr4(), via4: r2.Addr4(),
+			r1: Neighbor{Address: r2.Addr4(), TTLSecurityHops: 1}, r2: Neighbor{Address: r1.Addr4(), TTLSecurityHops: 1}},
+		{name: "multihop", peer: r2.Addr4(), via4: r2.Addr4(),
+			r1: Neighbor{Address: r2.Addr4(), MultihopTTL: 3, UpdateSource: r1.Addr4()}, r2: Neighbor{Address: r1.Addr4(), MultihopTTL: 3}},
+		{name: "iBGP", as: 65003, peer: r2.Addr4(), via4: r2.Addr4(),
+			r1: Neighbor{Address: r2.Addr4(), AS: 65003, RouteReflectorClient: true}, r2: Neighbor{Address: r1.Addr4(), AS: 65003}},
+		{name: "another port", listen: 1790, peer: r2.Addr4(), via4: r2.Addr4(),
+			r1: Neighbor{Address: r2.Addr4(), Port: 1790}, r2: Neighbor{Address: r1.Addr4(), Passive: true}},
+		{name: "ranges and add-path, no graceful restart", peer: r2.Addr4(), via4: r2.Addr4(),
+			r1: Neighbor{Range: netip.MustParsePrefix(lanPrefix4), AddPaths: true, NoGracefulRestart: true, Password: "x"},
+			r2: Neighbor{Address: r1.Addr4(), AddPaths: true, NoGracefulRestart: true, Password: "x"}},
+		{name: "IPv4 routes only, over IPv6", only4: true, peer: r2.Addr6(), via4: r2.Addr4(),
+			r1: Neighbor{Address: r2.Addr6(), IPv4: true}, r2: Neighbor{Address: r1.Addr6(), IPv4: true}},
+		{name: "extended next hops", peer: r2.Addr6(), via4: r2LinkLocal,
+			r1: Neighbor{Address: r2.Addr6(), ExtendedNextHop: true}, r2: Neighbor{Address: r1.Addr6(), ExtendedNextHop: true}},
+		{name: "link-local addresses, which FRR does not connect to", peer: r2LinkLocal, via4: r2LinkLocal,
+			r1: Neighbor{Address: r2LinkLocal, Interface: "eth0", ExtendedNextHop: true},
+			r2: Neighbor{Address: r1LinkLocal, Interface: "eth0", ExtendedNextHop: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx := testContext(t, routerPatience)
+			o1, o2 := r1.Options(), r2.Options()
+			o1.AS, o2.AS = cmp.Or(c.as, 65001), cmp.Or(c.as, 65002)
+			o1.Neighbors, o2.Neighbors = []Neighbor{c.r1}, []Neighbor{c.r2}
+			o2.ListenPort = c.listen
+			must(t, r2.Reconfigure(ctx, o2))
+			must(t, r1.Reconfigure(ctx, o1))
+			must(t, r1.WaitSession(ctx, c.peer))
+			awaitRoute(t, ctx, r1, prefix4, c.via4)
+			route, err := r1.AwaitBGPRoute(ctx, prefix6, "is there, or not", func(route BGPRoute) bool { return (len(route.Paths) == 0) == c.only4 })
+			must(t, err)
+			if len(route.Paths) > 0 && route.Paths[0].Neighbor.WithZone("") != c.peer {
+				t.Errorf("the route is %+v, want it from %s", route, c.peer)
+			}
+			o1.Neighbors, o2.Neighbors = nil, nil
+			must(t, r1.Reconfigure(ctx, o1))
+			must(t, r2.Reconfigure(ctx, o2))
+			awaitRoute(t, ctx, r1, prefix4)
+		})
+	}
+}
+
+func linkLocalOf(t *testing.T, h *Host) (addr netip.Addr) {
+	t.Helper()
+	must(t, h.Do(func() error {
+		link, err := netlink.LinkByName(h.Link())
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		for _, a := range addrs {
+			if a.IP.IsLinkLocalUnicast() {
+				addr = toAddr(a.IP)
+			}
+		}
+		return err
+	}))
+	return addr
 }
 
 func TestRouterShowsAttributes(t *testing.T) {
@@ -396,5 +477,36 @@ func TestAddRouterRefuses(t *testing.T) {
 		if _, err := l.AddRouter(testContext(t, routerPatience), opts); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestUnnumberedNeighbors(t *testing.T) {
+	l := newLab(t, 1)
+	ctx := testContext(t, routerPatience)
+	unnumbered := []Neighbor{{Interface: "eth0", ExtendedNextHop: true}}
+	r1 := addRouter(t, ctx, l, RouterOptions{Kind: FRR, AS: 65001, Announce: []netip.Prefix{prefix4}, Neighbors: unnumbered})
+	r2 := addRouter(t, ctx, l, RouterOptions{Kind: FRR, AS: 65002, Neighbors: unnumbered})
+	must(t, r2.WaitSession(ctx, linkLocalOf(t, r1.Host)))
+	awaitRoute(t, ctx, r2, prefix4, linkLocalOf(t, r1.Host))
+
+	// BIRD takes whom it does not know.
+	r3 := addRouter(t, ctx, l, RouterOptions{Kind: BIRD, AS: 65003, Neighbors: unnumbered})
+	node := l.Node("n1")
+	var zone string
+	must(t, node.Do(func() error {
+		link, err := netlink.LinkByName(node.Link())
+		zone = strconv.Itoa(link.Attrs().Index)
+		return err
+	}))
+	conn, err := node.DialBGP(ctx, netip.AddrPortFrom(linkLocalOf(t, r3.Host).WithZone(zone), bgpPort))
+	must(t, err)
+	defer conn.Close()
+	_, err = conn.Establish(ctx, BGPOpen{AS: 65100, Hold: 90 * time.Second})
+	must(t, err)
+	must(t, r3.WaitSession(ctx, linkLocalOf(t, node)))
+
+	out, err := l.Client().Command(ctx, "ip", "-6", "route", "show", "default").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "proto ra") {
+		t.Errorf("the client's default route is %s (%v)", out, err)
 	}
 }
