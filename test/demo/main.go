@@ -1,6 +1,7 @@
 // Command demo shows Fairway at work in a lab of network namespaces: a pool, a
 // Service that gets an address, a client that reaches its pods, and the
-// fail-over when the owner of the address dies. It needs root and the programs
+// fail-over when the owner of the address dies, and an address that all nodes
+// announce to a router by BGP. It needs root and the programs
 // in the folder that FAIRWAY_BIN names; `make demo` builds them.
 package main
 
@@ -77,7 +78,7 @@ func run(ctx context.Context, keep bool) (err error) {
 			fmt.Printf("\nEverything is removed. %.0f s in all.\n", time.Since(began).Seconds())
 		}
 	}()
-	for _, step := range []func() error{d.start, d.walkthrough, d.addresses, d.owner, d.curls, d.failover} {
+	for _, step := range []func() error{d.start, d.walkthrough, d.addresses, d.owner, d.curls, d.failover, d.bgp} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -1,0 +1,383 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/lab"
+)
+
+// The AS numbers of the nodes and of the routers in OpenELB's walkthrough.
+const (
+	nodesAS   = 50000
+	routersAS = 50001
+)
+
+// frrRouter and birdRouter are routers that accept a session from every host of
+// the lab, over IPv4 and IPv6, and open none; more changes the two neighbors,
+// that of IPv4 first.
+func frrRouter(more ...func(*lab.Neighbor)) lab.RouterOptions { return anyNode(lab.FRR, more) }
+
+func birdRouter(more ...func(*lab.Neighbor)) lab.RouterOptions { return anyNode(lab.BIRD, more) }
+
+func anyNode(kind lab.RouterKind, more []func(*lab.Neighbor)) lab.RouterOptions {
+	opts := lab.RouterOptions{Kind: kind, AS: routersAS}
+	for _, within := range []string{"192.168.93.0/24", "fd93::/64"} {
+		n := lab.Neighbor{Range: netip.MustParsePrefix(within), AS: nodesAS}
+		for _, change := range more {
+			change(&n)
+		}
+		opts.Neighbors = append(opts.Neighbors, n)
+	}
+	return opts
+}
+
+// newBGP makes a cluster with Fairway on all nodes, the routers, the BgpConf
+// default of AS 50000 that listens on port 17900, and a BgpPeer for each router
+// that has the router's name. It returns when all sessions are established.
+func newBGP(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	return newBGPWith(t, nodes, nil, routers...)
+}
+
+// newBGPWith is newBGP whose speakers have further arguments.
+func newBGPWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	c := newUnpeered(t, nodes, speakerArgs, routers...)
+	c.apply(bgpConf("listenPort: 17900"))
+	for _, r := range c.Routers() {
+		c.apply(bgpPeer(r.Name(), r.Addr4().String(), int(r.Options().AS)))
+	}
+	for _, r := range c.Routers() {
+		c.established(r, c.nodeNames()...)
+	}
+	return c
+}
+
+// newUnpeered makes a cluster with Fairway on all nodes, the namespace dev and
+// routers that nobody has told Fairway of.
+func newUnpeered(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	c := newCluster(t, nodes)
+	for _, opts := range routers {
+		c.addRouter(opts)
+	}
+	c.startController()
+	for _, node := range c.nodeNames() {
+		c.startSpeaker(node, speakerArgs...)
+	}
+	c.kubectl("create", "namespace", "dev")
+	return c
+}
+
+// newBGPServed is newBGP with a ready pod nginx-<node> on each node, the Eip
+// bgp-eip of 172.22.0.2-172.22.0.10 and the Service web at 172.22.0.2, whose
+// route each router has.
+func newBGPServed(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	return newBGPServedWith(t, nodes, nil, routers...)
+}
+
+// newBGPServedWith is newBGPServed whose speakers have further arguments.
+func newBGPServedWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	c := newBGPWith(t, nodes, speakerArgs, routers...)
+	c.pods("dev", "nginx", c.nodeNames()...)
+	c.apply(bgpEip("bgp-eip", "172.22.0.2-172.22.0.10") + bgpService("web", "nginx", "bgp-eip"))
+	c.hasIP("dev", "web", "172.22.0.2")
+	for _, r := range c.Routers() {
+		c.hasRoute(r, "172.22.0.2/32", c.nodeNames()...)
+	}
+	return c
+}
+
+// addRouter adds a router to the lab. If the test fails, it shows the sessions
+// and routes that the router has at the end.
+func (c *cluster) addRouter(opts lab.RouterOptions) *lab.Router {
+	c.t.Helper()
+	r, err := c.AddRouter(c.t.Context(), opts)
+	if err != nil {
+		c.t.Fatalf("adding a router: %v", err)
+	}
+	t := c.t
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		commands := map[lab.RouterKind][]string{
+			lab.FRR:  {"show bgp summary", "show bgp ipv4 unicast", "show bgp ipv6 unicast"},
+			lab.BIRD: {"show protocols", "show route all where source = RTS_BGP"},
+		}
+		for _, command := range commands[opts.Kind] {
+			out, err := r.Show(contextAfter(t), command)
+			t.Logf("%s: %s: %v\n%s", r.Name(), command, err, out)
+		}
+	})
+	return r
+}
+
+// nodeNames are the names of all nodes, in order.
+func (c *cluster) nodeNames() []string {
+	var names []string
+	for _, node := range c.Nodes() {
+		names = append(names, node.Name())
+	}
+	return names
+}
+
+// hops are the nodes' addresses of a prefix's family.
+func (c *cluster) hops(prefix netip.Prefix, nodes []string) []netip.Addr {
+	var hops []netip.Addr
+	for _, node := range nodes {
+		if prefix.Addr().Is4() {
+			hops = append(hops, c.Node(node).Addr4())
+		} else {
+			hops = append(hops, c.Node(node).Addr6())
+		}
+	}
+	return hops
+}
+
+// hasRoute waits until the route to a prefix in the router's kernel has exactly
+// these nodes as next hops, by their addresses of the prefix's family.
+func (c *cluster) hasRoute(r *lab.Router, prefix string, nodes ...string) {
+	c.t.Helper()
+	ctx, cancel := contextWithTimeout(c.t)
+	defer cancel()
+	p := netip.MustParsePrefix(prefix)
+	if _, err := r.WaitRoute(ctx, p, c.hops(p, nodes)...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// noRoute waits until the router's kernel has no route to a prefix.
+func (c *cluster) noRoute(r *lab.Router, prefix string) {
+	c.t.Helper()
+	c.hasRoute(r, prefix)
+}
+
+// established waits until the router has a session over IPv4 with each node.
+func (c *cluster) established(r *lab.Router, nodes ...string) {
+	c.t.Helper()
+	ctx, cancel := contextWithTimeout(c.t)
+	defer cancel()
+	for _, node := range nodes {
+		if err := r.WaitSession(ctx, c.Node(node).Addr4()); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// noSession waits until the router has no session over IPv4 with the nodes.
+func (c *cluster) noSession(r *lab.Router, nodes ...string) {
+	c.t.Helper()
+	ctx, cancel := contextWithTimeout(c.t)
+	defer cancel()
+	for _, node := range nodes {
+		err := r.AwaitSession(ctx, c.Node(node).Addr4(), "is not "+lab.Established, func(s lab.BGPSession) bool {
+			return s.State != lab.Established
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// watch records the routes to some prefixes in the router's kernel until the
+// test ends.
+func (c *cluster) watch(r *lab.Router, prefixes ...string) *lab.RouteWatch {
+	c.t.Helper()
+	var parsed []netip.Prefix
+	for _, p := range prefixes {
+		parsed = append(parsed, netip.MustParsePrefix(p))
+	}
+	w, err := r.WatchRoutes(parsed...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(w.Close)
+	return w
+}
+
+// noGaps fails the test if a prefix was without a route since the watch began.
+func (c *cluster) noGaps(w *lab.RouteWatch, prefixes ...string) {
+	c.t.Helper()
+	if err := w.Err(); err != nil {
+		c.t.Error(err)
+	}
+	for _, p := range prefixes {
+		if gaps := w.Gaps(netip.MustParsePrefix(p)); len(gaps) > 0 {
+			c.t.Errorf("%s had no route: %v", p, gaps)
+		}
+	}
+}
+
+// unchanged fails the test if the route to a prefix was touched since the watch
+// began.
+func (c *cluster) unchanged(w *lab.RouteWatch, prefix string) {
+	c.t.Helper()
+	if err := w.Err(); err != nil {
+		c.t.Error(err)
+	}
+	for _, change := range w.Changes(netip.MustParsePrefix(prefix)) {
+		if change.Kind != lab.RouteFound {
+			c.t.Errorf("the route to %s was %s: %v", prefix, change.Kind, change.NextHops)
+		}
+	}
+}
+
+// paths waits until the router's daemon has paths to a prefix from exactly these
+// nodes, by sessions over IPv4, and all of them fulfil the condition.
+func (c *cluster) paths(r *lab.Router, prefix, what string, nodes []string, condition func(lab.BGPPath) bool) {
+	c.t.Helper()
+	ctx, cancel := contextWithTimeout(c.t)
+	defer cancel()
+	_, err := r.AwaitBGPRoute(ctx, netip.MustParsePrefix(prefix), what, func(route lab.BGPRoute) bool {
+		var from []string
+		for _, path := range route.Paths {
+			if !condition(path) {
+				return false
+			}
+			for _, node := range c.Nodes() {
+				if node.Addr4() == path.Neighbor {
+					from = append(from, node.Name())
+				}
+			}
+		}
+		slices.Sort(from)
+		return slices.Equal(from, nodes) && len(route.Paths) == len(nodes)
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// reachesFrom is reaches for a client other than the lab's, such as one behind
+// a router.
+func (c *cluster) reachesFrom(from *lab.Namespace, url string, pods ...string) (clients []string) {
+	c.t.Helper()
+	missing := slices.Clone(pods)
+	c.eventually(fmt.Sprintf("%s reaches %v from %s", url, pods, from.Name()), func() string {
+		body, err := from.Get(c.t.Context(), url)
+		if err != nil {
+			return err.Error()
+		}
+		pod, seen, _ := strings.Cut(body, " ")
+		if !slices.Contains(pods, pod) {
+			c.t.Fatalf("%s was answered by %q, want one of %v", url, pod, pods)
+		}
+		clients = append(clients, seen)
+		missing = slices.DeleteFunc(missing, func(p string) bool { return p == pod })
+		if len(missing) > 0 {
+			return fmt.Sprintf("no answer from %v", missing)
+		}
+		return ""
+	})
+	return clients
+}
+
+// uptimes is since when the router has its sessions over IPv4 with the nodes, in
+// the daemon's own terms: it differs after a session was reset.
+func (c *cluster) uptimes(nodes ...string) map[string]string {
+	c.t.Helper()
+	uptimes := map[string]string{}
+	for _, peer := range c.bgpPeers() {
+		for _, node := range nodes {
+			if entry, ok := peer.Status.NodesPeerStatus[node]; ok && entry.TimersState != nil {
+				uptimes[peer.Name+" "+node] = entry.TimersState.Uptime
+			}
+		}
+	}
+	return uptimes
+}
+
+func (c *cluster) bgpPeers() []v1alpha2.BgpPeer {
+	c.t.Helper()
+	var list v1alpha2.BgpPeerList
+	if err := c.api.List(c.t.Context(), &list); err != nil {
+		c.t.Fatalf("listing BgpPeers: %v", err)
+	}
+	return list.Items
+}
+
+func (c *cluster) bgpPeer(name string) *v1alpha2.BgpPeer {
+	c.t.Helper()
+	var peer v1alpha2.BgpPeer
+	if err := c.api.Get(c.t.Context(), client.ObjectKey{Name: name}, &peer); err != nil {
+		c.t.Fatalf("reading BgpPeer %s: %v", name, err)
+	}
+	return &peer
+}
+
+func (c *cluster) bgpConf() *v1alpha2.BgpConf {
+	c.t.Helper()
+	var conf v1alpha2.BgpConf
+	if err := c.api.Get(c.t.Context(), client.ObjectKey{Name: v1alpha2.BgpConfName}, &conf); err != nil {
+		c.t.Fatalf("reading BgpConf %s: %v", v1alpha2.BgpConfName, err)
+	}
+	return &conf
+}
+
+// bgpConf is the BgpConf default of AS 50000 as a document; more are further
+// lines of its spec.
+func bgpConf(more ...string) string {
+	return fmt.Sprintf(`---
+apiVersion: network.kubesphere.io/v1alpha2
+kind: BgpConf
+metadata:
+  name: default
+spec:
+  as: %d
+%s`, nodesAS, indent("  ", more))
+}
+
+// bgpPeer is a BgpPeer as a document; more are further lines of its spec.
+func bgpPeer(name, address string, as int, more ...string) string {
+	return fmt.Sprintf(`---
+apiVersion: network.kubesphere.io/v1alpha2
+kind: BgpPeer
+metadata:
+  name: %s
+spec:
+  conf:
+    peerAs: %d
+    neighborAddress: %s
+%s`, name, as, address, indent("  ", more))
+}
+
+// bgpEip is a pool without a protocol as a document; more are further lines of
+// its spec.
+func bgpEip(name, address string, more ...string) string {
+	return fmt.Sprintf(`---
+apiVersion: network.kubesphere.io/v1alpha2
+kind: Eip
+metadata:
+  name: %s
+spec:
+  address: %s
+%s`, name, address, indent("  ", more))
+}
+
+// bgpService is a Service that asks for an address of a pool; more are further
+// lines of its spec.
+func bgpService(name, app, pool string, more ...string) string {
+	return loadBalancer(name, app, fromPool(pool)) + indent("  ", more)
+}
+
+// policyLocal is the line of a Service's spec that keeps traffic on the node
+// where it arrives.
+const policyLocal = "externalTrafficPolicy: Local"
+
+// bothRouters runs a test against FRR and against BIRD.
+func bothRouters(t *testing.T, f func(t *testing.T, opts lab.RouterOptions)) {
+	for _, opts := range []lab.RouterOptions{frrRouter(), birdRouter()} {
+		t.Run(opts.Kind.String(), func(t *testing.T) { f(t, opts) })
+	}
+}
