@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and a fresh Debian lacks: the
-# programs that kube-proxy calls, iproute2 to look into the lab, and a C
-# compiler for the race detector. Silent when nothing is missing.
+# programs that kube-proxy calls, iproute2 to look into the lab, FRR and BIRD as
+# routers in it, and a C compiler for the race detector. The routers' own
+# services are not needed: the lab starts the daemons in namespaces of its own.
+# Silent when nothing is missing.
 set -euo pipefail
 
 packages=()
@@ -12,6 +14,8 @@ need ip iproute2
 need nft nftables
 need iptables iptables
 need conntrack conntrack
+need /usr/lib/frr/bgpd frr
+need /usr/sbin/bird bird2
 need gcc gcc libc6-dev
 need git git
 need curl curl

@@ -294,10 +294,10 @@ func (r *tor) established() bool {
 	return r.up
 }
 
-// families are what the node has said in its OPEN.
+// families are those that both ends have.
 func (r *tor) families() (families []wire.RouteFamily) {
 	for _, c := range r.offered() {
-		if mp, ok := c.(*wire.CapMultiProtocol); ok {
+		if mp, ok := c.(*wire.CapMultiProtocol); ok && (r.v6 || mp.CapValue == wire.RF_IPv4_UC) {
 			families = append(families, mp.CapValue)
 		}
 	}

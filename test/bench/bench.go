@@ -43,7 +43,7 @@ type bench struct {
 	sizes
 	ctx        context.Context
 	clientset  kubernetes.Interface
-	eips       client.Client
+	objects    client.Client // of Fairway's kinds
 	controller *lab.Process
 	journal    *measure.Journal
 	report     report
@@ -94,7 +94,7 @@ func (b *bench) start() error {
 	}
 	for name, addresses := range map[string]string{bigPool: bigAddresses, smallPool: smallAddresses} {
 		eip := &v1alpha2.Eip{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha2.EipSpec{Address: addresses}}
-		if err := b.eips.Create(b.ctx, eip); err != nil {
+		if err := b.objects.Create(b.ctx, eip); err != nil {
 			return fmt.Errorf("creating Eip %s: %w", name, err)
 		}
 	}
@@ -117,7 +117,7 @@ func (b *bench) connect() error {
 	if err := v1alpha2.AddToScheme(scheme); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
 	}
-	if b.eips, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	if b.objects, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	b.journal, err = measure.Follow(b.ctx, b.clientset, namespace)

@@ -211,11 +211,11 @@ func (b *bench) editService(name string, edit func(*corev1.Service)) error {
 
 func (b *bench) editEip(name string, edit func(*v1alpha2.Eip)) error {
 	var eip v1alpha2.Eip
-	if err := b.eips.Get(b.ctx, client.ObjectKey{Name: name}, &eip); err != nil {
+	if err := b.objects.Get(b.ctx, client.ObjectKey{Name: name}, &eip); err != nil {
 		return fmt.Errorf("reading Eip %s: %w", name, err)
 	}
 	edit(&eip)
-	if err := b.eips.Update(b.ctx, &eip); err != nil {
+	if err := b.objects.Update(b.ctx, &eip); err != nil {
 		return fmt.Errorf("updating Eip %s: %w", name, err)
 	}
 	return nil

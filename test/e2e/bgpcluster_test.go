@@ -1,12 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -116,7 +116,7 @@ func (c *cluster) addRouter(opts lab.RouterOptions) *lab.Router {
 			lab.BIRD: {"show protocols", "show route all where source = RTS_BGP"},
 		}
 		for _, command := range commands[opts.Kind] {
-			out, err := r.Show(contextAfter(t), command)
+			out, err := r.Show(context.WithoutCancel(t.Context()), command)
 			t.Logf("%s: %s: %v\n%s", r.Name(), command, err, out)
 		}
 	})
@@ -283,19 +283,42 @@ func (c *cluster) reachesFrom(from *lab.Namespace, url string, pods ...string) (
 	return clients
 }
 
-// uptimes is since when the router has its sessions over IPv4 with the nodes, in
-// the daemon's own terms: it differs after a session was reset.
-func (c *cluster) uptimes(nodes ...string) map[string]string {
+// connections are the TCP connections of the router's established BGP sessions
+// over IPv4, one line for each, sorted: they differ after a session was reset.
+func (c *cluster) connections(r *lab.Router) []string {
 	c.t.Helper()
-	uptimes := map[string]string{}
-	for _, peer := range c.bgpPeers() {
-		for _, node := range nodes {
-			if entry, ok := peer.Status.NodesPeerStatus[node]; ok && entry.TimersState != nil {
-				uptimes[peer.Name+" "+node] = entry.TimersState.Uptime
-			}
+	out, err := r.Command(c.t.Context(), "ss", "-4Htn", "state", "established").CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("listing the connections of %s: %v: %s", r.Name(), err, out)
+	}
+	var connections []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line) // queues, then the two ends
+		if len(fields) < 4 {
+			c.t.Fatalf("listing the connections of %s: %q", r.Name(), line)
+		}
+		ours := strings.HasPrefix(fields[2], r.Addr4().String()+":")
+		isBGP := slices.ContainsFunc(fields[2:4], func(end string) bool {
+			return strings.HasSuffix(end, ":179") || strings.HasSuffix(end, ":17900")
+		})
+		if ours && isBGP {
+			connections = append(connections, fields[2]+" "+fields[3])
 		}
 	}
-	return uptimes
+	slices.Sort(connections)
+	return connections
+}
+
+// sameConnections fails the test unless the router's sessions are those of
+// before.
+func (c *cluster) sameConnections(r *lab.Router, before []string) {
+	c.t.Helper()
+	if len(before) == 0 {
+		c.t.Errorf("%s had no session", r.Name())
+	}
+	if now := c.connections(r); !slices.Equal(now, before) {
+		c.t.Errorf("the sessions of %s were reset: before %q, now %q", r.Name(), before, now)
+	}
 }
 
 func (c *cluster) bgpPeers() []v1alpha2.BgpPeer {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // The lab's network. Every lab has the same one, on a switch of its own.
@@ -186,7 +187,12 @@ func bringUp(name string, addrs ...netip.Prefix) (netlink.Link, error) {
 		return nil, fmt.Errorf("set up link %s: %w", name, err)
 	}
 	for _, addr := range addrs {
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
+		address := &netlink.Addr{IPNet: ipNet(addr)}
+		if addr.Addr().Is6() {
+			// Usable at once: even a detection that is switched off ends later.
+			address.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, address); err != nil {
 			return nil, fmt.Errorf("add address %s to link %s: %w", addr, name, err)
 		}
 	}

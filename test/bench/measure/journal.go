@@ -29,6 +29,8 @@ type History struct {
 	// Created and Addressed are when the watch showed the Service, and it
 	// with an address.
 	Created, Addressed time.Time
+	// Address is the first one in its status, "" if it has none.
+	Address string
 	// StatusWrites counts versions with another status, ObjectWrites those
 	// that differ elsewhere.
 	StatusWrites, ObjectWrites int
@@ -89,8 +91,14 @@ func (j *Journal) record(event watch.Event, now time.Time) {
 		}
 		f.last = svc
 	}
-	if f != nil && f.Addressed.IsZero() && len(svc.Status.LoadBalancer.Ingress) > 0 {
-		f.Addressed = now
+	if f != nil {
+		f.Address = ""
+		if ingress := svc.Status.LoadBalancer.Ingress; len(ingress) > 0 {
+			f.Address = ingress[0].IP
+		}
+		if f.Addressed.IsZero() && f.Address != "" {
+			f.Addressed = now
+		}
 	}
 	j.notify()
 }

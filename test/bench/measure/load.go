@@ -16,6 +16,13 @@ import (
 // Clients is how many clients create Services at the same time.
 const Clients = 16
 
+// A Service and an EndpointSlice with this label are nothing to the kube-proxies
+// of the lab's nodes, which leave the machine to those that are measured.
+const (
+	serviceProxyName = "service.kubernetes.io/service-proxy-name"
+	noServiceProxy   = "none"
+)
+
 // Service is a Service like many: two ports, a few labels and the annotation
 // that kubectl apply leaves. It asks for an address of a pool.
 func Service(namespace, name, pool string) *corev1.Service {
@@ -25,9 +32,7 @@ func Service(namespace, name, pool string) *corev1.Service {
 			Name:      name,
 			Labels: map[string]string{
 				"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "shop", "app.kubernetes.io/managed-by": "kubectl",
-				// The kube-proxy of the lab's node is to leave the machine to
-				// those that are measured.
-				"service.kubernetes.io/service-proxy-name": "none",
+				serviceProxyName: noServiceProxy,
 			},
 			Annotations: map[string]string{
 				v1alpha2.AnnotationLoadBalancer:                    v1alpha2.LoadBalancerValue,

@@ -52,6 +52,16 @@ func Hardware() (string, error) {
 	return fmt.Sprintf("%s, %d cores, %.1f GiB of memory", model, runtime.NumCPU(), float64(total)/(1<<30)), nil
 }
 
+// LoadAverage is how many processes wanted a processor in the last minute.
+func LoadAverage() (string, error) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "", fmt.Errorf("reading the load average: %w", err)
+	}
+	load, _, _ := strings.Cut(string(text), " ")
+	return load, nil
+}
+
 // kibibytes reads a field as "1234 kB", and returns bytes.
 func kibibytes(text, name string) (int64, error) {
 	value, ok := field(text, name)

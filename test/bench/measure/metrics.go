@@ -18,6 +18,23 @@ type sample struct {
 // samplesOf returns the samples of one family in a text of metrics, none if
 // the family is not there: a counter that never counted is not shown.
 func samplesOf(text, family string) ([]sample, error) {
+	metrics, err := metricsOf(text, family)
+	if err != nil {
+		return nil, err
+	}
+	var samples []sample
+	for _, m := range metrics {
+		labels := map[string]string{}
+		for _, pair := range m.GetLabel() {
+			labels[pair.GetName()] = pair.GetValue()
+		}
+		samples = append(samples, sample{labels, valueOf(m)})
+	}
+	return samples, nil
+}
+
+// metricsOf returns the metrics of one family in a text of metrics.
+func metricsOf(text, family string) ([]*dto.Metric, error) {
 	var lines strings.Builder // the API server has 50,000, and parsing all takes a second
 	for line := range strings.SplitSeq(text, "\n") {
 		if strings.HasPrefix(line, family) || strings.HasPrefix(line, "# TYPE "+family+" ") {
@@ -29,15 +46,7 @@ func samplesOf(text, family string) ([]sample, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading metrics: %w", err)
 	}
-	var samples []sample
-	for _, m := range families[family].GetMetric() {
-		labels := map[string]string{}
-		for _, pair := range m.GetLabel() {
-			labels[pair.GetName()] = pair.GetValue()
-		}
-		samples = append(samples, sample{labels, valueOf(m)})
-	}
-	return samples, nil
+	return families[family].GetMetric(), nil
 }
 
 func valueOf(m *dto.Metric) float64 {

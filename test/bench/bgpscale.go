@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/bench/measure"
+	"github.com/fairway-lb/fairway/test/lab"
+)
+
+// What is promised for 10,000 routes announced by three nodes.
+const (
+	routesLimit        = 3 * time.Second
+	speakerMemoryLimit = 150 << 20
+)
+
+// poolPrefix has all addresses of the big pool.
+var poolPrefix = netip.MustParsePrefix("10.128.0.0/16")
+
+// manyRoutes announces thousands of routes at once: on sessions that are up, on
+// new sessions, and by speakers that start.
+func (g *bgpBench) manyRoutes() error {
+	if err := g.fillRoutes(); err != nil {
+		return err
+	}
+	t := g.report.table(fmt.Sprintf("%d routes, announced by %d nodes", g.routes, len(g.nodes)))
+	if err := g.routesAtOnce(t); err != nil {
+		return err
+	}
+	if err := g.speakerMemory(t, "when they had announced them"); err != nil {
+		return err
+	}
+	for _, way := range []struct {
+		what     string
+		withdraw func() error
+		announce func() error
+		limit    time.Duration // none if zero
+	}{
+		{"from the creation of both BgpPeers", g.deletePeers, g.createPeers, routesLimit},
+		{"from the start of all speakers", func() error { // at once, which no roll-out does
+			if err := g.deletePeers(); err != nil {
+				return err
+			}
+			if err := g.killSpeakers(); err != nil {
+				return err
+			}
+			return g.createPeers()
+		}, g.startSpeakers, 0},
+	} {
+		if err := way.withdraw(); err != nil {
+			return err
+		}
+		if err := g.announceAll(t, way.what, way.limit, way.announce); err != nil {
+			return err
+		}
+	}
+	return g.speakerMemory(t, "after their start")
+}
+
+// routesAtOnce lets an Eip that is announced to nobody be announced to all.
+func (g *bgpBench) routesAtOnce(t *table) error {
+	err := g.editEip(bigPool, func(eip *v1alpha2.Eip) { eip.Spec.BGP = &v1alpha2.BgpAdvertisement{Peers: []string{"nobody"}} })
+	if err != nil {
+		return err
+	}
+	if err := g.awaitCount(0); err != nil {
+		return err
+	}
+	return g.announceAll(t, "from the change of an Eip, sessions being up", routesLimit, func() error {
+		return g.editEip(bigPool, func(eip *v1alpha2.Eip) { eip.Spec.BGP = nil })
+	})
+}
+
+// announceAll measures from just before a change until the routers' kernels
+// have all routes with all next hops.
+func (g *bgpBench) announceAll(t *table, what string, limit time.Duration, change func() error) error {
+	watches, err := g.watchRoutes()
+	if err != nil {
+		return err
+	}
+	defer watches.close()
+	cpu := g.cpu()
+	begin := time.Now()
+	if err := change(); err != nil {
+		return err
+	}
+	t.row(what)
+	for i, router := range g.routers {
+		first, last, err := g.awaitComplete(watches[i])
+		if err != nil {
+			return err
+		}
+		kind := router.Options().Kind
+		t.row(fmt.Sprintf("  until all are in the kernel of %s", kind), round(last.Sub(begin)), "the first after "+round(first.Sub(begin)))
+		if limit > 0 {
+			took := last.Sub(begin)
+			t.verdict(took < limit, fmt.Sprintf("%s, %s has all after %s, less than %s", what, kind, round(took), round(limit)))
+		}
+	}
+	t.row("  CPU of each speaker", cpu()...)
+	return nil
+}
+
+// awaitComplete waits until a router's kernel has all routes with all next hops,
+// and returns when it had the first route, and when it had all.
+func (g *bgpBench) awaitComplete(watch *lab.RouteWatch) (first, last time.Time, err error) {
+	err = g.patiently(func(ctx context.Context) error {
+		if _, err := watch.WaitCount(ctx, poolPrefix, g.routes); err != nil {
+			return err
+		}
+		return measure.Until(ctx, func() (bool, error) {
+			complete := map[netip.Prefix]time.Time{}
+			first, last = time.Time{}, time.Time{}
+			for _, change := range watch.Changes(netip.Prefix{}) {
+				switch {
+				case !poolPrefix.Contains(change.Prefix.Addr()):
+					continue
+				case len(change.NextHops) != len(g.nodes):
+					delete(complete, change.Prefix)
+				case complete[change.Prefix].IsZero():
+					complete[change.Prefix] = change.Time
+					last = change.Time
+				}
+				if first.IsZero() {
+					first = change.Time
+				}
+			}
+			return len(complete) == g.routes, watch.Err()
+		})
+	})
+	return first, last, err
+}
+
+// fillRoutes gives as many Services an endpoint as there are to be routes. The
+// Services may be there already.
+func (g *bgpBench) fillRoutes() error {
+	begin := time.Now()
+	var spare []string
+	for name, history := range g.journal.Histories() {
+		addr, err := netip.ParseAddr(history.Address)
+		if err == nil && poolPrefix.Contains(addr) && !slices.Contains(g.announced, name) {
+			spare = append(spare, name)
+		}
+	}
+	slices.Sort(spare)
+	missing := max(0, g.routes-len(g.announced))
+	if n := missing - len(spare); n > 0 {
+		names, err := measure.CreateServices(g.ctx, g.clientset, namespace, "routed", bigPool, n)
+		if err != nil {
+			return err
+		}
+		if err := g.journal.Await(g.ctx, n, names...); err != nil {
+			return err
+		}
+		spare = append(spare, names...)
+	}
+	g.progress("there are as many Services as routes after %v", time.Since(begin).Round(time.Millisecond))
+	if err := measure.CreateEndpointSlices(g.ctx, g.clientset, namespace, g.Nodes()[0].Name(), spare[:missing]); err != nil {
+		return err
+	}
+	g.announced = append(g.announced, spare[:missing]...)
+	g.progress("they have endpoints after %v", time.Since(begin).Round(time.Millisecond))
+	if err := g.awaitCount(g.routes); err != nil {
+		return err
+	}
+	return g.settle() // the status of the Eip comes last
+}
+
+// cpu returns a function that says what the speakers used until it is called.
+func (g *bgpBench) cpu() func() []string {
+	read := func() (used []time.Duration) {
+		for _, node := range g.Nodes() {
+			used = append(used, measure.CPUTime(g.speakers[node.Name()].Pid()))
+		}
+		return used
+	}
+	_ = read
+	return nil
+}
+
+func (g *bgpBench) killSpeakers() error {
+	for _, p := range g.speakers {
+		if err := p.Kill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// speakerMemory looks at every speaker.
+func (g *bgpBench) speakerMemory(t *table, when string) error {
+	row := []string{}
+	var most int64
+	for _, node := range g.Nodes() {
+		memory, err := measure.ReadMemory(g.speakers[node.Name()].Pid())
+		if err != nil {
+			return err
+		}
+		most = max(most, memory.Resident)
+		row = append(row, fmt.Sprintf("%s, peak %s", mebibytes(memory.Resident), mebibytes(memory.Peak)))
+	}
+	t.row("memory of each speaker "+when, row...)
+	t.verdict(most < speakerMemoryLimit, fmt.Sprintf("no speaker has more than %s resident %s, less than %s", mebibytes(most), when, mebibytes(speakerMemoryLimit)))
+	return nil
+}
