@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -34,7 +35,7 @@ func (s *Server) startRouter(ctx context.Context, r *Router) error {
 	}
 	if s.bgp == nil {
 		s.bgp = gobgp.NewBgpServer(gobgp.LoggerOption(s.journal))
-		go s.bgp.Serve() // GoBGP has no end for it
+		go s.serve(s.bgp)
 	}
 	err = s.bgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
 		Asn:              r.AS,
@@ -52,6 +53,22 @@ func (s *Server) startRouter(ctx context.Context, r *Router) error {
 	s.table.reset()
 	s.guard = guardInput{}
 	return nil
+}
+
+// serve runs GoBGP's main loop, which has no end. A message can make it panic: a
+// neighbor that sends a second OPEN does. The loop drops that message and goes on.
+// It forgets its listeners, though, which stay open until the process ends.
+func (s *Server) serve(bgp *gobgp.BgpServer) {
+	for {
+		func() {
+			defer func() {
+				if fault := recover(); fault != nil {
+					s.log.Error(fmt.Errorf("%v", fault), "GoBGP panicked on a message and goes on without it", "stack", string(debug.Stack()))
+				}
+			}()
+			bgp.Serve()
+		}()
+	}
 }
 
 // stopRouter ends all sessions with a Cease.

@@ -17,7 +17,18 @@ type class struct {
 	// retired is set when the operator's policy has changed since: the routes get
 	// successors of another class.
 	retired bool
-	routes  int
+	routes  familyCount
+}
+
+// familyCount counts routes of IPv4 and of IPv6.
+type familyCount [2]int
+
+func (c *familyCount) add(ipv6 bool, n int) {
+	if ipv6 {
+		c[1] += n
+	} else {
+		c[0] += n
+	}
 }
 
 // maxClasses is how many classes a path identifier has room for.
@@ -72,7 +83,7 @@ func (cs *classes) retire() {
 
 // sweep forgets the classes without routes, but for those of wanted ones.
 func (cs *classes) sweep(wanted map[*class]bool) {
-	unused := func(c *class) bool { return c.routes == 0 && !wanted[c] }
+	unused := func(c *class) bool { return c.routes == (familyCount{}) && !wanted[c] }
 	maps.DeleteFunc(cs.byPeers, func(_ string, c *class) bool { return unused(c) })
 	maps.DeleteFunc(cs.all, func(_ uint32, c *class) bool { return unused(c) })
 }
@@ -80,4 +91,15 @@ func (cs *classes) sweep(wanted map[*class]bool) {
 // list returns all classes in the order of their numbers.
 func (cs *classes) list() []*class {
 	return slices.SortedFunc(maps.Values(cs.all), func(a, b *class) int { return cmp.Compare(a.number, b.number) })
+}
+
+// count is how many routes a peer may have.
+func (cs *classes) count(peer string) (total familyCount) {
+	for _, c := range cs.all {
+		if c.all || slices.Contains(c.peers, peer) {
+			total[0] += c.routes[0]
+			total[1] += c.routes[1]
+		}
+	}
+	return total
 }

@@ -9,7 +9,8 @@ import (
 
 // maxPrefixes is how many routes of a family a neighbor may announce before the
 // session is closed. None of them is used, but GoBGP keeps them all, at about
-// 500 bytes each. A router that sends more sends its whole table, by mistake.
+// 400 bytes each, more where each has attributes of its own: some 10 MiB. A router
+// that sends more sends its whole table, by mistake.
 const maxPrefixes = 20_000
 
 // idleHoldTime is how long a session that was reset stays idle before it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -102,6 +103,9 @@ func (s *Server) snapshot(n *neighbor) Session {
 		Since: e.since, Reason: e.reason(), Flaps: e.flaps,
 		ConnectRetry: n.want.ConnectRetry, HoldTime: n.want.HoldTime, KeepaliveInterval: n.want.KeepaliveInterval,
 	}
+	if n.want.Password != "" && e.attempt != "" && strings.HasSuffix(e.attempt, "i/o timeout") {
+		v.Reason += "; the neighbor does not answer, perhaps because its password is another"
+	}
 	if v.LocalAS == 0 {
 		v.LocalAS = s.router.AS
 	}
@@ -135,11 +139,11 @@ func (s *Server) snapshot(n *neighbor) Session {
 }
 
 // count asks GoBGP about an established session. About others it has little to
-// say, and reads what it says while another of its goroutines writes it. The
-// announced paths, for which GoBGP applies the policy to all routes, are
-// counted again only when something has changed.
+// say, and reads what it says while another of its goroutines writes it. What the
+// operator's policy leaves of the routes only GoBGP knows, by applying it to all of
+// them, so that is asked for only when something has changed.
 func (s *Server) count(n *neighbor) {
-	again := n.counted != s.version
+	again := s.policy != nil && n.counted != s.version
 	err := s.bgp.ListPeer(context.Background(), &api.ListPeerRequest{Address: n.key(), EnableAdvertised: again}, func(p *api.Peer) {
 		n.seen = p
 		if again {
@@ -148,6 +152,20 @@ func (s *Server) count(n *neighbor) {
 	})
 	if err != nil {
 		s.log.Error(err, "reading the state of a BGP session", "neighbor", n.key())
+	}
+	if s.policy == nil {
+		total := s.table.classes.count(n.want.Name)
+		n.announced = n.announced[:0]
+		for _, f := range n.want.Families {
+			switch {
+			case f.IPv6 && n.address.Is4() && !n.want.NextHop6.IsValid():
+				n.announced = append(n.announced, 0)
+			case f.IPv6:
+				n.announced = append(n.announced, uint64(total[1]))
+			default:
+				n.announced = append(n.announced, uint64(total[0]))
+			}
+		}
 	}
 }
 

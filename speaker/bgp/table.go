@@ -174,13 +174,13 @@ func (s *Server) applyRoute(prefix netip.Prefix, c *class) error {
 		}
 	}
 	if had.class != nil {
-		had.class.routes--
+		had.class.routes.add(prefix.Addr().Is6(), -1)
 	}
 	if want == nil {
 		delete(t.present, prefix)
 		return nil
 	}
-	c.routes++
+	c.routes.add(prefix.Addr().Is6(), 1)
 	t.present[prefix] = announced{route: want, class: c}
 	return nil
 }

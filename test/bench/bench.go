@@ -33,6 +33,10 @@ const (
 	moreSize       = 10
 )
 
+// nodes is how many announce by BGP. The measurements of the controller do
+// without them.
+const nodes = 3
+
 // patience bounds what takes a second or two; the creation of thousands of
 // Services is bounded by the limit of everything.
 const patience = time.Minute
@@ -55,7 +59,7 @@ func newBench(ctx context.Context, n sizes) (_ *bench, err error) {
 	if b.report.hardware, err = measure.Hardware(); err != nil {
 		return nil, err
 	}
-	if b.Lab, err = lab.New(ctx, lab.Options{Log: b.progress}); err != nil {
+	if b.Lab, err = lab.New(ctx, lab.Options{Nodes: nodes, Log: b.progress}); err != nil {
 		return nil, fmt.Errorf("making a lab: %w", err)
 	}
 	if err := b.start(); err != nil {
@@ -131,20 +135,45 @@ func (b *bench) startController() (err error) {
 	return nil
 }
 
-// measure makes all measurements; each leaves its rows in the report.
+// step is one of the measurements.
+type step struct {
+	what string
+	do   func() error
+}
+
+// measure makes the measurements of the parts that were asked for; each leaves
+// its rows in the report.
 func (b *bench) measure() error {
 	defer func() { b.report.took = time.Since(b.began) }()
-	for _, step := range []struct {
-		what string
-		do   func() error
-	}{
+	if b.only != partBGP {
+		if err := b.measureController(); err != nil {
+			return err
+		}
+	}
+	if b.only != partController {
+		return b.measureBGP()
+	}
+	return nil
+}
+
+func (b *bench) measureController() error {
+	return b.steps([]step{
 		{fmt.Sprintf("%d Services at once", b.burst), b.burstOfServices},
 		{fmt.Sprintf("%d Services one after the other", b.single), b.oneByOne},
 		{fmt.Sprintf("up to %d Services", b.cached), b.memory},
 		{"a restart", b.restart},
 		{"one Service edited, one pool edited", b.edits},
 		{fmt.Sprintf("a full pool with %d waiting", b.waiting), b.fullPool},
-	} {
+	})
+}
+
+// steps makes measurements one after the other.
+func (b *bench) steps(steps []step) error {
+	for _, step := range steps {
+		var err error
+		if b.report.load, err = measure.LoadAverage(); err != nil {
+			return err
+		}
 		b.progress("%s", step.what)
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, errors.Join(err, b.controller.Err()))

@@ -83,7 +83,10 @@ func (g *bgpBench) announceAll(t *table, what string, limit time.Duration, chang
 		return err
 	}
 	defer watches.close()
-	cpu := g.cpu()
+	usedBefore, err := g.cpuTimes()
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	if err := change(); err != nil {
 		return err
@@ -101,7 +104,16 @@ func (g *bgpBench) announceAll(t *table, what string, limit time.Duration, chang
 			t.verdict(took < limit, fmt.Sprintf("%s, %s has all after %s, less than %s", what, kind, round(took), round(limit)))
 		}
 	}
-	t.row("  CPU of each speaker", cpu()...)
+	used, err := g.cpuTimes()
+	if err != nil {
+		return err
+	}
+	var row []string
+	for _, node := range g.Nodes() {
+		p := g.speakers[node.Name()]
+		row = append(row, round(used[p]-usedBefore[p]))
+	}
+	t.row("  CPU of each speaker", row...)
 	return nil
 }
 
@@ -170,16 +182,22 @@ func (g *bgpBench) fillRoutes() error {
 	return g.settle() // the status of the Eip comes last
 }
 
-// cpu returns a function that says what the speakers used until it is called.
-func (g *bgpBench) cpu() func() []string {
-	read := func() (used []time.Duration) {
-		for _, node := range g.Nodes() {
-			used = append(used, measure.CPUTime(g.speakers[node.Name()].Pid()))
+// cpuTimes are what processes have used.
+type cpuTimes map[*lab.Process]time.Duration
+
+func (g *bgpBench) cpuTimes() (cpuTimes, error) {
+	times := cpuTimes{}
+	for _, p := range g.speakers {
+		if !p.Running() {
+			continue // one that is started later has used nothing yet
 		}
-		return used
+		used, err := measure.CPUTime(p.Pid())
+		if err != nil {
+			return nil, err
+		}
+		times[p] = used
 	}
-	_ = read
-	return nil
+	return times, nil
 }
 
 func (g *bgpBench) killSpeakers() error {
@@ -193,7 +211,7 @@ func (g *bgpBench) killSpeakers() error {
 
 // speakerMemory looks at every speaker.
 func (g *bgpBench) speakerMemory(t *table, when string) error {
-	row := []string{}
+	var row []string
 	var most int64
 	for _, node := range g.Nodes() {
 		memory, err := measure.ReadMemory(g.speakers[node.Name()].Pid())

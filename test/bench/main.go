@@ -1,7 +1,9 @@
-// Command bench measures the controller against a real API server: how fast
-// thousands of Services get their addresses, what that costs in writes and
-// memory, and what one change costs when there are many Services. It prints
-// tables. It needs root and the programs in the folder that FAIRWAY_BIN
+// Command bench measures Fairway against a real API server and real routers.
+// Of the controller: how fast thousands of Services get their addresses, what
+// that costs in writes and memory, and what one change costs when there are
+// many Services. Of BGP: how fast addresses become routes, ten thousand of
+// them too, how fast a lost node is noticed, and what a client sees of a
+// speaker's restart. It prints tables. It needs root and the programs in the folder that FAIRWAY_BIN
 // names; `make bench` builds them.
 package main
 
@@ -21,14 +23,28 @@ import (
 
 // limit bounds everything; on two cores it takes ten to fifteen minutes, most
 // of which the API server takes to create thousands of Services.
-const limit = 30 * time.Minute
+const limit = 45 * time.Minute
 
-// sizes are how many Services the measurements are made with.
+// The parts, for those who want only one.
+const (
+	partController = "controller"
+	partBGP        = "bgp"
+)
+
+// sizes are how many Services and repetitions the measurements are made with.
 type sizes struct {
+	only string // a part, all if empty
+
 	burst   int // created at once
 	cached  int // in all, while memory and edits are measured
 	single  int // created one after the other
 	waiting int // that wait for an address of a full pool
+
+	latency  int           // created one after the other with BGP
+	routes   int           // announced at once
+	cuts     int           // of cables, with BFD
+	busy     time.Duration // of all processors, with BFD
+	restarts int           // of speakers
 }
 
 func main() {
@@ -37,7 +53,22 @@ func main() {
 	flag.IntVar(&n.cached, "cached", 10000, "Services with an address while memory and edits are measured")
 	flag.IntVar(&n.single, "single", 100, "Services that are created one after the other")
 	flag.IntVar(&n.waiting, "waiting", 500, "Services that wait for an address of a full pool")
+	flag.StringVar(&n.only, "only", "", "Measure only the `part` controller or bgp")
+	flag.IntVar(&n.latency, "latency", 40, "Services that are created one after the other, with BGP")
+	flag.IntVar(&n.routes, "routes", 10000, "Routes that are announced at once")
+	flag.IntVar(&n.cuts, "cuts", 12, "Cables that are cut, with BFD")
+	flag.DurationVar(&n.busy, "busy", time.Minute, "How long all processors are kept busy, with BFD")
+	flag.IntVar(&n.restarts, "restarts", 10, "Restarts of speakers while clients send requests")
+	spin := flag.Duration("spin", 0, "Keep one processor busy for so long and do nothing else")
 	flag.Parse()
+	if *spin > 0 {
+		keepBusy(*spin)
+		return
+	}
+	if n.only != "" && n.only != partController && n.only != partBGP {
+		fmt.Fprintf(os.Stderr, "bench: -only %s: there are %s and %s\n", n.only, partController, partBGP)
+		os.Exit(2)
+	}
 	ctrllog.SetLogger(logr.Discard()) // the client warns if it has none
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -52,7 +83,8 @@ func run(ctx context.Context, n sizes) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("the benchmark makes network namespaces: run it as root")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
+	most := limit + n.busy
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("it took longer than %v", most))
 	defer cancel()
 	b, err := newBench(ctx, n)
 	if err != nil {

@@ -14,6 +14,7 @@ type report struct {
 	took     time.Duration
 	tables   []*table
 	memory   *table // a later measurement adds to it
+	load     string // load average when the current measurement began
 }
 
 // table has rows of text, and sentences below that say whether what was
@@ -25,7 +26,7 @@ type table struct {
 }
 
 func (r *report) table(title string) *table {
-	t := &table{title: title}
+	t := &table{title: fmt.Sprintf("%s (load average before it: %s)", title, r.load)}
 	r.tables = append(r.tables, t)
 	return t
 }
@@ -55,7 +56,7 @@ func (t *table) verdict(kept bool, promise string) {
 
 func (r *report) write(out io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "\nThe controller against a real API server (etcd, API server and controller on one machine)\n")
+	fmt.Fprintf(&text, "\nFairway against a real API server and real routers (all on one machine)\n")
 	fmt.Fprintf(&text, "%s; the whole took %.0f s\n", r.hardware, r.took.Seconds())
 	for _, t := range r.tables {
 		fmt.Fprintf(&text, "\n%s\n", t.title)

@@ -211,7 +211,7 @@ func (b *bench) editService(name string, edit func(*corev1.Service)) error {
 
 func (b *bench) editEip(name string, edit func(*v1alpha2.Eip)) error {
 	var eip v1alpha2.Eip
-	if err := b.objects.Get(b.ctx, client.ObjectKey{Name: name}, &eip); err != nil {
+	if err := b.objects.Get(b.ctx, named(name), &eip); err != nil {
 		return fmt.Errorf("reading Eip %s: %w", name, err)
 	}
 	edit(&eip)
@@ -220,3 +220,6 @@ func (b *bench) editEip(name string, edit func(*v1alpha2.Eip)) error {
 	}
 	return nil
 }
+
+// named is the key of an object that is in no namespace.
+func named(name string) client.ObjectKey { return client.ObjectKey{Name: name} }

@@ -84,9 +84,11 @@ func walkThroughBGP(t *testing.T, opts lab.RouterOptions) {
 	for i, pod := range pods {
 		c.pod("dev", pod, map[string]string{"app": "bgp-openelb"}, fmt.Sprintf("n%d", i+1), 8080)
 	}
+	routing, _, _ := strings.Cut(walkthrough, "---\napiVersion: network.kubesphere.io/v1alpha2\nkind: Eip")
+	c.apply(routing)
+	c.established(r, "n1", "n2", "n3")
 	c.apply(walkthrough)
 	c.hasIP("dev", "bgp-svc", "172.22.0.2")
-	c.established(r, "n1", "n2", "n3")
 
 	c.run("the router has one next hop for each node", func(t *testing.T) {
 		c.hasRoute(r, "172.22.0.2/32", "n1", "n2", "n3")

@@ -189,14 +189,36 @@ func bringUp(name string, addrs ...netip.Prefix) (netlink.Link, error) {
 	for _, addr := range addrs {
 		address := &netlink.Addr{IPNet: ipNet(addr)}
 		if addr.Addr().Is6() {
-			// Usable at once: even a detection that is switched off ends later.
+			// Even a detection that is switched off ends later.
 			address.Flags = unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrAdd(link, address); err != nil {
 			return nil, fmt.Errorf("add address %s to link %s: %w", addr, name, err)
 		}
 	}
+	for _, addr := range addrs {
+		if addr.Addr().Is6() {
+			if err := awaitLocal(addr.Addr()); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return link, nil
+}
+
+// awaitLocal waits until an IPv6 address leads to the host itself. The kernel
+// adds that route in the background, which takes a while on a busy machine.
+func awaitLocal(addr netip.Addr) error {
+	ctx, cancel := context.WithTimeout(context.Background(), linkTimeout)
+	defer cancel()
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: ipNet(single(addr))}
+	return poll(ctx, fmt.Sprintf("address %s is local", addr), func() error {
+		routes, err := netlink.RouteListFiltered(unix.AF_INET6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		if err == nil && len(routes) == 0 {
+			err = errors.New("no route")
+		}
+		return err
+	})
 }
 
 // addRoute adds a route through a gateway; a zero gateway means on the link.

@@ -1,11 +1,13 @@
 package measure
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Memory is what a process has of the machine's memory, in bytes.
@@ -29,6 +31,34 @@ func ReadMemory(pid int) (Memory, error) {
 		return Memory{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return m, nil
+}
+
+// clockTick is the unit of times in /proc/<pid>/stat, on every architecture
+// that Linux supports today (proc(5), sysconf(_SC_CLK_TCK)).
+const clockTick = 10 * time.Millisecond
+
+// CPUTime is how much of the processors a process has used.
+func CPUTime(pid int) (time.Duration, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of a process: %w", err)
+	}
+	// The second field, the name in parentheses, may have spaces. The first
+	// one after it is number 3; utime is number 14 and stime 15.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("%s has %d fields after the name", path, len(fields))
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick, nil
 }
 
 // Hardware names the machine: processor, number of cores, memory.

@@ -73,7 +73,7 @@ func TestJournal(t *testing.T) {
 	j.record(watch.Event{Type: watch.Added, Object: svc("1", "", "")}, at)
 	j.record(watch.Event{Type: watch.Modified, Object: svc("1", "f", "")}, at.Add(1))
 	j.record(watch.Event{Type: watch.Modified, Object: svc("1", "f", "10.0.0.1")}, at.Add(2))
-	want := History{Created: at, Addressed: at.Add(2), StatusWrites: 1, ObjectWrites: 1}
+	want := History{Created: at, Addressed: at.Add(2), Address: "10.0.0.1", StatusWrites: 1, ObjectWrites: 1}
 	if got := j.Histories()["a"]; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
