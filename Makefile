@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 BIN := $(CURDIR)/bin
 # The tests run the programs with the race detector in them.
 RACE := $(BIN)/race
+# GoBGP with a guard around what it decodes, see build/gobgp.
+GUARDED := bin/guarded
 PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./internal/... ./speaker/...
 
 .PHONY: help
@@ -43,7 +45,7 @@ bench: install build kubernetes ## Run the benchmarks, at last those on a real A
 
 .PHONY: lint
 lint: ## Check formatting, go vet, staticcheck and the modules
-	@unformatted=$$(gofmt -l api cmd controller dataplane internal speaker test); \
+	@unformatted=$$(gofmt -l api build cmd controller dataplane internal speaker test); \
 		if [[ -n $$unformatted ]]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	@test/progress.sh "go vet" go vet ./...
 	@test/progress.sh "staticcheck" go tool staticcheck ./...
@@ -74,7 +76,8 @@ build-race: ## Build controller and speaker with the race detector into bin/race
 .PHONY: binaries
 binaries: ## What build and build-race run: the command BUILD for each program, into OUT
 	@$(BUILD) -o $(OUT)/fairway-controller ./cmd/controller
-	@$(BUILD) -o $(OUT)/fairway-speaker ./cmd/speaker
+	@go run ./build/gobgp $(GUARDED)
+	@$(BUILD) -modfile=$(GUARDED)/go.mod -o $(OUT)/fairway-speaker ./cmd/speaker
 	@$(BUILD) -o $(OUT)/lab-pod ./test/lab/podserver
 	@$(BUILD) -o $(OUT)/demo ./test/demo
 

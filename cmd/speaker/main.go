@@ -2,6 +2,10 @@
 // runs on.
 package main
 
+// Go listens with Multipath TCP where the kernel has it, and such sockets know
+// no TCP MD5 signatures (RFC 2385), which neighbors may ask for.
+//go:debug multipathtcp=0
+
 import (
 	"context"
 	"flag"

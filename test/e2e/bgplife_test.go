@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,12 +98,10 @@ func TestBGPRoutesFollowServices(t *testing.T) {
 // itself, and measures how soon the router's kernel follows.
 func followSlices(t *testing.T, c *cluster, r *lab.Router) {
 	prefix := netip.MustParsePrefix("172.22.0.4/32")
-	c.apply(bgpService("moving", "", "bgp-eip", policyLocal))
-	c.kubectl("patch", "svc", "-n", "dev", "moving", "--type=json", "-p", `[{"op":"remove","path":"/spec/selector"}]`)
-	c.kubectl("delete", "endpointslice", "-n", "dev", "-l", discoveryv1.LabelServiceName+"=moving")
-	c.hasIP("dev", "moving", "172.22.0.4")
+	c.apply(strings.Replace(bgpService("manual", "nobody", "bgp-eip", policyLocal), "  selector:\n    app: nobody\n", "", 1))
+	c.hasIP("dev", "manual", "172.22.0.4")
 	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: "dev", Name: "moving-own", Labels: map[string]string{discoveryv1.LabelServiceName: "moving"}},
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "dev", Name: "manual-1", Labels: map[string]string{discoveryv1.LabelServiceName: "manual"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Port: new(int32(80))}},
 	}
@@ -158,7 +157,7 @@ func followSlices(t *testing.T, c *cluster, r *lab.Router) {
 	if err := watch.Err(); err != nil {
 		t.Error(err)
 	}
-	c.kubectl("delete", "endpointslice", "-n", "dev", "moving-own")
+	c.kubectl("delete", "endpointslice", "-n", "dev", "manual-1")
 	c.noRoute(r, prefix.String())
 }
 
@@ -203,15 +202,7 @@ func TestBGPNodesThatCannotServe(t *testing.T) {
 			node := c.node("n3")
 			c.kubectl("delete", "node", "n3")
 			c.hasRoute(r, prefix, "n1", "n2")
-			node.ResourceVersion, node.UID = "", ""
-			created := node.DeepCopy()
-			if err := c.api.Create(t.Context(), created); err != nil {
-				t.Fatal(err)
-			}
-			created.Status = node.Status
-			if err := c.api.Status().Update(t.Context(), created); err != nil {
-				t.Fatal(err)
-			}
+			c.recreate(node)
 			c.hasRoute(r, prefix, "n1", "n2", "n3")
 		})
 		c.run("its speaker drained and stopped", func(t *testing.T) {

@@ -22,6 +22,13 @@ const (
 	web6 = "2001:db8:22::2/128"
 )
 
+// twoFamilies are the lines of a BgpPeer whose session carries routes of IPv4 and
+// IPv6.
+func twoFamilies() []string {
+	return []string{"afiSafis:", "- config: {enabled: true, family: {afi: AFI_IP, safi: SAFI_UNICAST}}",
+		"- config: {enabled: true, family: {afi: AFI_IP6, safi: SAFI_UNICAST}}"}
+}
+
 // serveWeb makes a ready pod on each node and the Services web and web6, which
 // have an address of one family each.
 func (c *cluster) serveWeb() {
@@ -85,9 +92,9 @@ type sessionCase struct {
 	neighbor func(*lab.Neighbor, *lab.Host) // changes that at the router
 	options  func(*lab.RouterOptions)
 	setUp    func(c *cluster, r *lab.Router, n *lab.Host) (undo func())
-	// hop4 is the next hop of the IPv4 route, the node's address if it is not
-	// valid; ipv6 tells whether there is one of IPv6 too.
-	hop4  netip.Addr
+	// hop4 is the next hop of the IPv4 route in the router's kernel, the node's
+	// address if it is nil; ipv6 tells whether there is one of IPv6 too.
+	hop4  func(r *lab.Router, node *lab.Host) netip.Addr
 	ipv6  bool
 	check func(c *cluster, r *lab.Router, n *lab.Host, entry v1alpha2.NodePeerStatus)
 }
@@ -134,13 +141,18 @@ func (c *cluster) tryOut(s sessionCase, r *lab.Router, node *lab.Host) {
 	if s.anyAS {
 		as = 0
 	}
+	defer func() {
+		c.kubectl("delete", "bgppeer", "tor")
+		c.noRoute(r, web4)
+		c.noRoute(r, web6)
+	}()
 	c.apply(conf + bgpPeer("tor", address, as, s.peer...))
 	entry := c.sessionIs("tor", node.Name(), v1alpha2.ConditionEstablished, metav1.ConditionTrue)
 	ctx, cancel := contextWithTimeout(c.t)
 	defer cancel()
-	hop := s.hop4
-	if !hop.IsValid() {
-		hop = node.Addr4()
+	hop := node.Addr4()
+	if s.hop4 != nil {
+		hop = s.hop4(r, node)
 	}
 	if _, err := r.WaitRoute(ctx, netip.MustParsePrefix(web4), hop); err != nil {
 		c.t.Error(err)
@@ -153,9 +165,6 @@ func (c *cluster) tryOut(s sessionCase, r *lab.Router, node *lab.Host) {
 	if s.check != nil {
 		s.check(c, r, node, entry)
 	}
-	c.kubectl("delete", "bgppeer", "tor")
-	c.noRoute(r, web4)
-	c.noRoute(r, web6)
 }
 
 func sessionCases() []sessionCase {
@@ -176,6 +185,12 @@ func sessionCases() []sessionCase {
 			address:  func(r *lab.Router) string { return farAddress(r).String() },
 			peer:     []string{"ebgpMultihop: {enabled: true, multihopTtl: 2}"},
 			neighbor: func(n *lab.Neighbor, _ *lab.Host) { n.MultihopTTL = 2 },
+			hop4: func(r *lab.Router, node *lab.Host) netip.Addr {
+				if r.Options().Kind == lab.FRR {
+					return netip.MustParseAddr(betweenThem) // it looks the next hop up in the kernel's table
+				}
+				return node.Addr4()
+			},
 		},
 		{
 			name:     "the router connects",
@@ -194,7 +209,7 @@ func sessionCases() []sessionCase {
 			setUp:    addSecondAddress,
 			peer:     []string{"transport: {localAddress: " + secondAddress + "}"},
 			neighbor: func(n *lab.Neighbor, _ *lab.Host) { n.Address = netip.MustParseAddr(secondAddress) },
-			hop4:     netip.MustParseAddr(secondAddress),
+			hop4:     func(*lab.Router, *lab.Host) netip.Addr { return netip.MustParseAddr(secondAddress) },
 		},
 		{
 			name:     "port of the router",
@@ -238,13 +253,13 @@ func sessionCases() []sessionCase {
 		},
 		{
 			name: "IPv6 routes over IPv4",
-			peer: bothFamilies(),
+			peer: twoFamilies(),
 			ipv6: true,
 		},
 		{
 			name:     "IPv4 routes over IPv6",
 			address:  func(r *lab.Router) string { return r.Addr6().String() },
-			peer:     bothFamilies(),
+			peer:     twoFamilies(),
 			neighbor: func(n *lab.Neighbor, node *lab.Host) { n.Address = node.Addr6() },
 			ipv6:     true,
 		},
@@ -260,9 +275,12 @@ func farAddress(r *lab.Router) netip.Addr {
 	return netip.PrefixFrom(r.ClientAddr4(), 24).Masked().Addr().Next()
 }
 
+// betweenThem is router r1.
+const betweenThem = "192.168.93.1"
+
 // twoHops makes node and router reach each other through router r1 only.
 func twoHops(c *cluster, r *lab.Router, node *lab.Host) (undo func()) {
-	through, far, near := c.Router("r1").Addr4().String(), farAddress(r).String()+"/32", node.Addr4().String()+"/32"
+	through, far, near := betweenThem, farAddress(r).String()+"/32", node.Addr4().String()+"/32"
 	c.inside(node.Namespace, "ip", "route", "add", far, "via", through)
 	c.inside(r.Namespace, "ip", "route", "add", near, "via", through)
 	return func() {

@@ -160,16 +160,6 @@ func TestBGPSample(t *testing.T) {
 	})
 }
 
-// withBothFamilies are the lines of a BgpPeer whose session carries routes of IPv4
-// and IPv6.
-func withBothFamilies() []string {
-	lines := []string{"afiSafis:"}
-	for _, afi := range []string{"AFI_IP", "AFI_IP6"} {
-		lines = append(lines, "- config:", "    enabled: true", "    family: {afi: "+afi+", safi: SAFI_UNICAST}")
-	}
-	return lines
-}
-
 // TestBGPIPv6 announces addresses of both families by a session for each, and
 // by one session over IPv4 that carries both: the next hop of a route is the
 // node's address of the route's own family.
@@ -222,7 +212,7 @@ func TestBGPIPv6(t *testing.T) {
 			c.kubectl("delete", "bgppeer", "tor6")
 			c.noRoute(r, "fd22:1::2/128")
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
-			c.apply(bgpPeer("tor", r.Addr4().String(), routersAS, withBothFamilies()...))
+			c.apply(bgpPeer("tor", r.Addr4().String(), routersAS, bothFamilies...))
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
 			c.hasRoute(r, "fd22::2/128", "n1", "n2")
 			c.hasRoute(r, "fd22:1::2/128", "n1", "n2")
@@ -231,7 +221,7 @@ func TestBGPIPv6(t *testing.T) {
 		c.run("both over a session over IPv6", func(t *testing.T) {
 			c.kubectl("delete", "bgppeer", "tor")
 			c.noRoute(r, "172.22.1.2/32")
-			c.apply(bgpPeer("tor6", r.Addr6().String(), routersAS, withBothFamilies()...))
+			c.apply(bgpPeer("tor6", r.Addr6().String(), routersAS, bothFamilies...))
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
 			c.hasRoute(r, "fd22:1::2/128", "n1", "n2")
 			c.reachesFrom(r.Client(), "http://172.22.1.2/", pods...)

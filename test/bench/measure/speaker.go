@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -79,8 +80,12 @@ func histogramOf(h *dto.Histogram) Histogram {
 	counts := Histogram{}
 	before := 0
 	for _, bucket := range h.GetBucket() { // each includes those before it
+		bound := time.Duration(math.MaxInt64) // of the bucket for what is above the others
+		if le := bucket.GetUpperBound(); !math.IsInf(le, 1) {
+			bound = time.Duration(le * float64(time.Second))
+		}
 		n := int(bucket.GetCumulativeCount())
-		counts[time.Duration(bucket.GetUpperBound()*float64(time.Second))] = n - before
+		counts[bound] = n - before
 		before = n
 	}
 	return counts

@@ -1,0 +1,136 @@
+// Command gobgp prepares a build of GoBGP that no neighbor can crash or fill.
+//
+// GoBGP v3 decodes what neighbors send in goroutines of its own, where nobody
+// else can recover: a malformed message ends the process. It also keeps every
+// route that a neighbor announces, although this program uses none. Until a
+// version of GoBGP does better, Fairway's programs are built with two of its
+// functions wrapped: see guard.go.txt.
+//
+// Usage, in the repository's root: gobgp DIRECTORY. It copies GoBGP from the
+// module cache into the directory, with the guard, and writes a go.mod and
+// go.sum for go build's -modfile that use the copy. It fails if GoBGP is not as
+// it expects it.
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const module = "github.com/osrg/gobgp/v3"
+
+// guard is the file that is added to GoBGP's package server.
+//
+//go:embed guard.go.txt
+var guard string
+
+// renamed are the functions that guard.go.txt wraps, by file, each as it is
+// declared and as it is to be.
+var renamed = map[string][2]string{
+	"pkg/server/fsm.go": {
+		"func (h *fsmHandler) recvMessageWithError() (",
+		"func (h *fsmHandler) recvUnguarded() (",
+	},
+	"pkg/server/server.go": {
+		"func (s *BgpServer) handleFSMMessage(",
+		"func (s *BgpServer) handleUnguarded(",
+	},
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: gobgp DIRECTORY")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "gobgp:", err)
+		os.Exit(1)
+	}
+}
+
+func run(directory string) error {
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+	if err != nil {
+		return fmt.Errorf("downloading %s: %w", module, err)
+	}
+	var source struct{ Dir string }
+	if err := json.Unmarshal(out, &source); err != nil {
+		return fmt.Errorf("finding %s in the module cache: %w", module, err)
+	}
+	copied := filepath.Join(directory, "gobgp")
+	if err := copyModule(source.Dir, copied); err != nil {
+		return fmt.Errorf("copying %s: %w", source.Dir, err)
+	}
+	if err := write(filepath.Join(copied, "pkg", "server", "fairway_guard.go"), []byte(guard)); err != nil {
+		return err
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		return fmt.Errorf("reading the project's go.mod: %w", err)
+	}
+	mod = fmt.Appendf(mod, "\nreplace %s => ./%s\n", module, filepath.ToSlash(copied))
+	if err := write(filepath.Join(directory, "go.mod"), mod); err != nil {
+		return err
+	}
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		return fmt.Errorf("reading the project's go.sum: %w", err)
+	}
+	return write(filepath.Join(directory, "go.sum"), sum)
+}
+
+// copyModule copies what a build of the module needs, with the functions
+// renamed.
+func copyModule(from, to string) error {
+	missing := len(renamed)
+	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(name, "_test.go") || filepath.Ext(name) != ".go" && name != "go.mod" {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if function, ok := renamed[filepath.ToSlash(name)]; ok {
+			if n := bytes.Count(content, []byte(function[0])); n != 1 {
+				return fmt.Errorf("%s has %q %d times, want once: look whether this version still needs its guard", name, function[0], n)
+			}
+			content = bytes.Replace(content, []byte(function[0]), []byte(function[1]), 1)
+			missing--
+		}
+		return write(filepath.Join(to, name), content)
+	})
+	if err == nil && missing > 0 {
+		err = fmt.Errorf("%d of the files to change are not there", missing)
+	}
+	return err
+}
+
+// write leaves a file alone that is as it should be: go build looks at its
+// time.
+func write(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("making a directory: %w", err)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/lab"
+)
+
+// TestBGPStatus reads what an operator reads about sessions: status, events,
+// metrics.
+func TestBGPStatus(t *testing.T) {
+	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
+		t.Run(kind.String(), func(t *testing.T) {
+			showBGP(t, newBGPServed(t, 3, eachNode(kind, "192.168.93.11", "192.168.93.12", "192.168.93.13")))
+		})
+	}
+}
+
+func showBGP(t *testing.T, c *cluster) {
+	r := c.Router("r1")
+	all := c.nodeNames()
+
+	c.run("each node has an entry in OpenELB's form", func(t *testing.T) {
+		for _, node := range all {
+			entry := c.sessionIs("r1", node, v1alpha2.ConditionEstablished, metav1.ConditionTrue, "the session is established")
+			c.sessionIs("r1", node, v1alpha2.ConditionAccepted, metav1.ConditionTrue)
+			state, timers := entry.PeerState, entry.TimersState
+			if state == nil || timers == nil {
+				t.Fatalf("%s: the entry is %+v", node, entry)
+			}
+			got := fmt.Sprintln(state.SessionState, state.AdminState, state.LocalAS, state.PeerAS, state.PeerType, state.NeighborAddress, state.RouterID, state.Flops,
+				timers.ConnectRetry, timers.HoldTime, timers.KeepaliveInterval, timers.NegotiatedHoldTime)
+			if want := fmt.Sprintln("ESTABLISHED UP 50000 50001 1", r.Addr4(), r.Addr4(), "0 5 90 30 90"); got != want {
+				t.Errorf("%s: the entry says %s, want %s", node, got, want)
+			}
+			if since, err := time.Parse(time.RFC3339, timers.Uptime); err != nil || time.Since(since) < 0 || time.Since(since) > 10*time.Minute {
+				t.Errorf("%s: the session is up since %q, %v", node, timers.Uptime, err)
+			}
+			conf := c.bgpConf().Status.NodesConfStatus[node]
+			if conf.RouterID != c.Node(node).Addr4().String() || conf.AS != nodesAS {
+				t.Errorf("%s: the BgpConf's entry is %+v", node, conf)
+			}
+			c.routerIs(node, "True", "Ready")
+			c.hasEvent("BgpPeer", "", "r1", "Normal SessionUp", "node "+node, r.Addr4().String(), "AS 50001")
+		}
+	})
+	c.run("each node has a field manager, which owns its own entry", func(t *testing.T) {
+		peer, conf := c.bgpPeer("r1"), c.bgpConf()
+		c.ownEntries("nodesPeerStatus", peer.ManagedFields, all...)
+		c.ownEntries("nodesConfStatus", conf.ManagedFields, all...)
+	})
+	c.run("metrics", func(t *testing.T) {
+		labels := fmt.Sprintf(`neighbor="%s",peer="r1"`, r.Addr4())
+		for _, node := range all {
+			metrics := c.metrics(node)
+			for name, want := range map[string]string{
+				"fairway_bgp_session_up{" + labels + "}":                       "1",
+				"fairway_bgp_session_flaps_total{" + labels + "}":              "0",
+				`fairway_bgp_announced_prefixes{family="IPv4",` + labels + "}": "1",
+				`fairway_bgp_accepted_prefixes{family="IPv4",` + labels + "}":  "0",
+				`fairway_bgp_messages_sent_total{` + labels + `,type="open"}`:  "1",
+			} {
+				if metrics[name] != want {
+					t.Errorf("%s: %s is %q, want %q", node, name, metrics[name], want)
+				}
+			}
+			if count, err := strconv.Atoi(metrics["fairway_bgp_convergence_seconds_count"]); err != nil || count < 1 {
+				t.Errorf("%s: fairway_bgp_convergence_seconds_count is %d, %v", node, count, err)
+			}
+		}
+	})
+	c.run("a session that the router shuts down says why", func(t *testing.T) {
+		const why = "maintenance until four"
+		if err := r.Shutdown(t.Context(), c.Node("n2").Addr4(), why); err != nil {
+			t.Fatal(err)
+		}
+		entry := c.sessionIs("r1", "n2", v1alpha2.ConditionEstablished, metav1.ConditionFalse, why)
+		if state := entry.PeerState; state == nil || state.SessionState == "ESTABLISHED" || state.Flops != 1 || entry.TimersState.Downtime == "" {
+			t.Errorf("the entry is %+v, %+v", state, entry.TimersState)
+		}
+		c.hasEvent("BgpPeer", "", "r1", "Warning SessionDown", "node n2", why)
+		c.sessionIs("r1", "n1", v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+		c.hasMetric("n2", fmt.Sprintf(`fairway_bgp_session_up{neighbor="%s",peer="r1"}`, r.Addr4()), "0")
+		c.hasMetric("n2", fmt.Sprintf(`fairway_bgp_session_flaps_total{neighbor="%s",peer="r1"}`, r.Addr4()), "1")
+		c.hasRoute(r, "172.22.0.2/32", "n1", "n3")
+
+		if err := r.Enable(t.Context(), c.Node("n2").Addr4()); err != nil {
+			t.Fatal(err)
+		}
+		c.sessionIs("r1", "n2", v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+		c.hasRoute(r, "172.22.0.2/32", all...)
+		c.hasMetric("n2", fmt.Sprintf(`fairway_bgp_session_up{neighbor="%s",peer="r1"}`, r.Addr4()), "1")
+	})
+	c.run("a node that is not selected has no entry", func(t *testing.T) {
+		c.kubectl("label", "node", "n1", "n3", "edge=true")
+		c.kubectl("patch", "bgppeer", "r1", "--type=merge", "-p", `{"spec":{"nodeSelector":{"matchLabels":{"edge":"true"}}}}`)
+		c.hasEntries("n1", "n3")
+		c.noSession(r, "n2")
+		c.hasEvent("BgpPeer", "", "r1", "Warning SessionDown", "node n2", "the node ended it")
+		c.kubectl("label", "node", "n1", "edge-")
+		c.hasEntries("n3")
+		c.kubectl("label", "node", "n1", "n2", "edge=true")
+		c.hasEntries(all...)
+		for _, node := range all {
+			c.sessionIs("r1", node, v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+		}
+		c.hasRoute(r, "172.22.0.2/32", all...)
+	})
+	c.run("without a BgpConf there is no entry, and Services are told", func(t *testing.T) {
+		c.kubectl("delete", "bgpconf", "default")
+		c.hasEntries()
+		c.hasEvent("Service", "dev", "web", "Warning SetBalancer", `172.22.0.2 is not announced: there is no BgpConf "default"`)
+		c.apply(bgpConf("listenPort: 17900"))
+		c.hasEntries(all...)
+		c.hasRoute(r, "172.22.0.2/32", all...)
+		c.kubectl("delete", "bgppeer", "r1")
+		c.hasEvent("Service", "dev", "web", "Warning SetBalancer", "172.22.0.2 is not announced: there is no BgpPeer")
+		c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
+		c.hasEntries(all...)
+		c.hasRoute(r, "172.22.0.2/32", all...)
+	})
+	c.run("a BgpConf without an AS says so", func(t *testing.T) {
+		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":0}}`)
+		for _, node := range all {
+			c.routerIs(node, "False", "ASMissing", "spec.as")
+			c.sessionIs("r1", node, v1alpha2.ConditionAccepted, metav1.ConditionFalse)
+		}
+		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":50000}}`)
+		for _, node := range all {
+			c.sessionIs("r1", node, v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+		}
+	})
+	c.run("while the API server is away, sessions and routes stay", func(t *testing.T) {
+		c.hasRoute(r, "172.22.0.2/32", all...)
+		sessions, watch := c.connections(r), c.watch(r, "172.22.0.2/32")
+		if err := c.StopAPIServer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if body, err := r.Client().Get(t.Context(), "http://172.22.0.2/"); err != nil {
+				t.Errorf("%q, %v", body, err)
+			}
+		}
+		select {
+		case <-time.After(quiet):
+		case <-t.Context().Done():
+		}
+		if err := c.StartAPIServer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.kubectl("patch", "svc", "-n", "dev", "web", "-p", `{"spec":{"externalTrafficPolicy":"Local"}}`)
+		if err := c.Pod("dev", "nginx-n1").SetReady(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		c.hasRoute(r, "172.22.0.2/32", "n2", "n3")
+		c.sameConnections(r, sessions)
+		c.noGaps(watch, "172.22.0.2/32")
+	})
+	c.run("the entry of a Node that is gone is removed", func(t *testing.T) {
+		if err := c.speakers["n3"].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		c.kubectl("delete", "node", "n3")
+		c.hasEntries("n1", "n2")
+	})
+}
+
+// hasEntries waits until exactly these nodes have entries in the status of each
+// BgpPeer.
+func (c *cluster) hasEntries(nodes ...string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%v have entries in the status of the BgpPeers", nodes), func() string {
+		for _, peer := range c.bgpPeers() {
+			if got := slices.Sorted(maps.Keys(peer.Status.NodesPeerStatus)); !slices.Equal(got, nodes) {
+				return fmt.Sprintf("in BgpPeer %s %v have", peer.Name, got)
+			}
+		}
+		return ""
+	})
+}
+
+// ownEntries fails the test unless each node has one field manager in the
+// status, and it owns its own entry and nothing else.
+func (c *cluster) ownEntries(field string, managers []metav1.ManagedFieldsEntry, nodes ...string) {
+	c.t.Helper()
+	var got []string
+	for _, m := range managers {
+		if m.Subresource != "status" {
+			continue
+		}
+		var owned struct {
+			Status map[string]map[string]any `json:"f:status"`
+		}
+		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned); err != nil {
+			c.t.Fatal(err)
+		}
+		var entries []string
+		for name := range owned.Status["f:"+field] {
+			entries = append(entries, strings.TrimPrefix(name, "f:"))
+		}
+		got = append(got, fmt.Sprintf("%s %s: %s", m.Manager, m.Operation, strings.Join(entries, " ")))
+	}
+	var want []string
+	for _, node := range nodes {
+		want = append(want, fmt.Sprintf("fairway-speaker-%s Apply: %s", node, node))
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		c.t.Errorf("the status is managed by %q, want %q", got, want)
+	}
+}
+
+// metrics are the metrics of a node's speaker, by name with labels.
+func (c *cluster) metrics(node string) map[string]string {
+	c.t.Helper()
+	body, err := c.Get(c.t.Context(), fmt.Sprintf("http://%s:50053/metrics", c.Node(node).Addr4()))
+	if err != nil {
+		c.t.Fatalf("reading the metrics of %s: %v", node, err)
+	}
+	metrics := map[string]string{}
+	for line := range strings.Lines(body) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && !strings.HasPrefix(line, "#") {
+			metrics[name+"}"] = value
+		} else if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(line, "#") {
+			metrics[name] = value
+		}
+	}
+	return metrics
+}
+
+// hasMetric waits until a metric of a node's speaker has a value.
+func (c *cluster) hasMetric(node, name, value string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%s of %s is %s", name, node, value), func() string {
+		if got := c.metrics(node)[name]; got != value {
+			return fmt.Sprintf("it is %q", got)
+		}
+		return ""
+	})
+}
