@@ -1,10 +1,10 @@
-// Command speaker announces load-balancer addresses from the node that it
-// runs on.
-package main
-
 // Go listens with Multipath TCP where the kernel has it, and such sockets know
 // no TCP MD5 signatures (RFC 2385), which neighbors may ask for.
 //go:debug multipathtcp=0
+
+// Command speaker announces load-balancer addresses from the node that it
+// runs on.
+package main
 
 import (
 	"context"
