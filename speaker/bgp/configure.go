@@ -12,13 +12,6 @@ import (
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
-// LabelCNI on a BgpConf or BgpPeer gives it to the cluster's CNI, which then
-// peers and announces in the nodes' place. Its value does not matter.
-const LabelCNI = "openelb.kubesphere.io/cni"
-
-// LabelRack on a Node is the rack that it is in, the key in asPerRack.
-const LabelRack = "openelb.kubesphere.io/rack"
-
 // Node is what Configure needs to know of the node.
 type Node struct {
 	Name   string

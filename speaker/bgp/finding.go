@@ -43,7 +43,7 @@ const (
 
 // Reasons of both.
 const (
-	// ReasonAnnouncedByCNI is why an object with LabelCNI is left alone.
+	// ReasonAnnouncedByCNI is why an object with v1alpha2.LabelCNI is left alone.
 	ReasonAnnouncedByCNI Reason = "AnnouncedByCNI"
 	// ReasonSettingsWithoutEffect: all that matters is done, but a setting
 	// changes nothing or counts as another value.

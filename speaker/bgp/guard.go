@@ -11,9 +11,8 @@ import (
 // The policies that come before the operator's, whose names cannot begin like
 // that.
 const (
-	guardPrefix = "fairway-"
-	guardImport = guardPrefix + "import"
-	guardExport = guardPrefix + "export"
+	guardImport = ReservedPrefix + "import"
+	guardExport = ReservedPrefix + "export"
 )
 
 // guardInput is all that the guard depends on.
@@ -137,14 +136,14 @@ func (g *guard) add(name string, conditions *api.Conditions, actions *api.Action
 // tagSet makes a set of the tags of a kind whose value matches, and returns its
 // name.
 func (g *guard) tagSet(name string, kind uint32, value string) string {
-	set := &api.DefinedSet{DefinedType: api.DefinedType_LARGE_COMMUNITY, Name: guardPrefix + name,
+	set := &api.DefinedSet{DefinedType: api.DefinedType_LARGE_COMMUNITY, Name: ReservedPrefix + name,
 		List: []string{tagPattern(fmt.Sprint(kind), value)}}
 	g.sets = append(g.sets, set)
 	return set.Name
 }
 
 func (g *guard) neighborSet(name string, neighbors ...guardNeighbor) string {
-	set := &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: guardPrefix + name}
+	set := &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: ReservedPrefix + name}
 	for _, n := range neighbors {
 		addr := n.address.WithZone("")
 		set.List = append(set.List, netip.PrefixFrom(addr, addr.BitLen()).String())

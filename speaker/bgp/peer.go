@@ -21,8 +21,8 @@ type draft struct {
 
 // make fills in d.peer, or returns why the node is to have no such session.
 func (d *draft) make() *problem {
-	if _, ok := d.obj.Labels[LabelCNI]; ok {
-		return problemf(ReasonAnnouncedByCNI, "the label %s gives it to the CNI: remove the label to have Fairway peer", LabelCNI)
+	if _, ok := d.obj.Labels[v1alpha2.LabelCNI]; ok {
+		return problemf(ReasonAnnouncedByCNI, "the label %s gives it to the CNI: remove the label to have Fairway peer", v1alpha2.LabelCNI)
 	}
 	if d.router == nil {
 		return problemf(ReasonRouterMissing, "the node has no BGP router: see the condition Ready of BgpConf %s", v1alpha2.BgpConfName)

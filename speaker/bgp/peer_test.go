@@ -177,12 +177,12 @@ func TestPeer(t *testing.T) {
 
 func TestPeerOfTheCNI(t *testing.T) {
 	peer := bgpPeer("p", func(*v1alpha2.BgpPeerSpec) {})
-	peer.Labels = map[string]string{LabelCNI: ""}
+	peer.Labels = map[string]string{v1alpha2.LabelCNI: ""}
 	config, findings := Configure(Input{Node: node1(), Conf: conf(v1alpha2.BgpConfSpec{AS: 50000}), Peers: []*v1alpha2.BgpPeer{peer}})
 	if len(config.Peers) > 0 {
 		t.Error("the CNI's peer has a session")
 	}
-	wantFinding(t, findings.Peers["p"], false, ReasonAnnouncedByCNI, LabelCNI)
+	wantFinding(t, findings.Peers["p"], false, ReasonAnnouncedByCNI, v1alpha2.LabelCNI)
 }
 
 func TestNodeSelector(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 )
 
 // maxPrefixes is how many routes of a family a neighbor may announce before the
-// session is closed. None of them is used, but GoBGP keeps them all, at about
-// 400 bytes each, more where each has attributes of its own: some 10 MiB. A router
-// that sends more sends its whole table, by mistake.
+// session is closed. It bounds programs that were built without the guard of
+// build/gobgp, which keeps none: GoBGP keeps routes that nobody uses, at about
+// 400 bytes each, more where each has attributes of its own: some 10 MiB.
 const maxPrefixes = 20_000
 
 // idleHoldTime is how long a session that was reset stays idle before it

@@ -24,13 +24,13 @@ func routerFor(conf *v1alpha2.BgpConf, node Node, about *report) *Router {
 		about.add(problemf(ReasonBgpConfMissing, "there is none: create it with spec.as to have the node's addresses announced by BGP"))
 		return nil
 	}
-	if _, ok := conf.Labels[LabelCNI]; ok {
-		about.add(problemf(ReasonAnnouncedByCNI, "the label %s gives it to the CNI: remove the label to have Fairway announce", LabelCNI))
+	if _, ok := conf.Labels[v1alpha2.LabelCNI]; ok {
+		about.add(problemf(ReasonAnnouncedByCNI, "the label %s gives it to the CNI: remove the label to have Fairway announce", v1alpha2.LabelCNI))
 		return nil
 	}
 	spec := &conf.Spec
 	asn, configured := uint32(spec.AS), spec.RouterID
-	if rack, ok := node.Labels[LabelRack]; ok && len(spec.AsPerRack) > 0 {
+	if rack, ok := node.Labels[v1alpha2.LabelRack]; ok && len(spec.AsPerRack) > 0 {
 		if of := spec.AsPerRack[rack]; of > 0 {
 			asn = uint32(of)
 		}

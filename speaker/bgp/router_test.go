@@ -51,7 +51,7 @@ func TestRouter(t *testing.T) {
 	}
 	v6only := Node{Name: "node6", Addr6: netip.MustParseAddr("2001:db8::6")}
 	racked := node1()
-	racked.Labels = map[string]string{LabelRack: "leaf1"}
+	racked.Labels = map[string]string{v1alpha2.LabelRack: "leaf1"}
 	for _, test := range []struct {
 		name   string
 		conf   *v1alpha2.BgpConf
@@ -63,7 +63,7 @@ func TestRouter(t *testing.T) {
 		{"none", nil, node1(), nil, ReasonBgpConfMissing, []string{"BgpConf default", "create it"}},
 		{"another name", with(func(c *v1alpha2.BgpConf) { c.Name = "other" }), node1(), nil, ReasonBgpConfMissing, nil},
 		{"being deleted", with(func(c *v1alpha2.BgpConf) { c.DeletionTimestamp = &metav1.Time{} }), node1(), nil, ReasonBgpConfMissing, nil},
-		{"the CNI's", with(func(c *v1alpha2.BgpConf) { c.Labels = map[string]string{LabelCNI: "calico"} }), node1(), nil, ReasonAnnouncedByCNI, []string{LabelCNI}},
+		{"the CNI's", with(func(c *v1alpha2.BgpConf) { c.Labels = map[string]string{v1alpha2.LabelCNI: "calico"} }), node1(), nil, ReasonAnnouncedByCNI, []string{v1alpha2.LabelCNI}},
 		{"no AS", conf(spec{}), node1(), nil, ReasonASMissing, []string{"spec.as"}},
 		{"the least", conf(spec{AS: 50000}), node1(), router(same), ReasonReady, nil},
 		{"the walkthrough", conf(spec{AS: 50000, ListenPort: 17900, RouterID: "192.168.0.9"}), node1(), router(func(r *Router) {
@@ -144,7 +144,7 @@ func TestRackChanges(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "leaf1"},
 		Spec: v1alpha2.BgpPeerSpec{
 			Conf:         &v1alpha2.PeerConf{NeighborAddress: "192.168.0.5"},
-			NodeSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelRack: "leaf1"}},
+			NodeSelector: &metav1.LabelSelector{MatchLabels: map[string]string{v1alpha2.LabelRack: "leaf1"}},
 		},
 	}}
 	for _, step := range []struct {
@@ -152,7 +152,7 @@ func TestRackChanges(t *testing.T) {
 		as    uint32
 		peers int
 	}{{"", 50000, 0}, {"leaf1", 50001, 1}, {"leaf2", 50002, 0}, {"leaf3", 50000, 0}, {"leaf1", 50001, 1}} {
-		in.Node.Labels = map[string]string{LabelRack: step.rack}
+		in.Node.Labels = map[string]string{v1alpha2.LabelRack: step.rack}
 		config, findings := Configure(in)
 		if config.Router.AS != step.as || len(config.Peers) != step.peers || len(findings.Peers) != step.peers {
 			t.Errorf("rack %q: got AS %d and %d sessions, want %d and %d", step.rack, config.Router.AS, len(config.Peers), step.as, step.peers)

@@ -212,7 +212,7 @@ func TestBGPIPv6(t *testing.T) {
 			c.kubectl("delete", "bgppeer", "tor6")
 			c.noRoute(r, "fd22:1::2/128")
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
-			c.apply(bgpPeer("tor", r.Addr4().String(), routersAS, bothFamilies...))
+			c.apply(bgpPeer("tor", r.Addr4().String(), routersAS, twoFamilies()...))
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
 			c.hasRoute(r, "fd22::2/128", "n1", "n2")
 			c.hasRoute(r, "fd22:1::2/128", "n1", "n2")
@@ -221,7 +221,7 @@ func TestBGPIPv6(t *testing.T) {
 		c.run("both over a session over IPv6", func(t *testing.T) {
 			c.kubectl("delete", "bgppeer", "tor")
 			c.noRoute(r, "172.22.1.2/32")
-			c.apply(bgpPeer("tor6", r.Addr6().String(), routersAS, bothFamilies...))
+			c.apply(bgpPeer("tor6", r.Addr6().String(), routersAS, twoFamilies()...))
 			c.hasRoute(r, "172.22.1.2/32", "n1", "n2")
 			c.hasRoute(r, "fd22:1::2/128", "n1", "n2")
 			c.reachesFrom(r.Client(), "http://172.22.1.2/", pods...)

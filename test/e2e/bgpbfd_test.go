@@ -1,0 +1,433 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/lab"
+)
+
+const (
+	// fastBFD is the line of a BgpPeer for a path that counts as lost after 300 ms.
+	fastBFD = "bfd: {minTx: 100, minRx: 100, detectMultiplier: 3}"
+	// lossBound is the longest time that a lost path may stay in use: more than
+	// three times the detection time, for machines that are busy with something
+	// else.
+	lossBound = time.Second
+)
+
+// watched makes a router's neighbors use BFD as fastBFD has it.
+func watched(n *lab.Neighbor) {
+	n.BFD = &lab.BFDProfile{MinTx: 100 * time.Millisecond, MinRx: 100 * time.Millisecond, Multiplier: 3}
+}
+
+// bfdIs waits until a BgpPeer's BFD sessions of some nodes have a state.
+func (c *cluster) bfdIs(peer, state string, nodes ...string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("BFD of BgpPeer %s is %s", peer, state), func() string {
+		for _, node := range nodes {
+			if is := c.bgpPeer(peer).Status.NodesPeerStatus[node].BFDState; is == nil || is.SessionState != state {
+				return fmt.Sprintf("on %s it is %+v", node, is)
+			}
+		}
+		return ""
+	})
+}
+
+// flops returns how often a node's session was lost.
+func (c *cluster) flops(peer, node string) v1alpha2.Uint32 {
+	c.t.Helper()
+	return c.bgpPeer(peer).Status.NodesPeerStatus[node].PeerState.Flops
+}
+
+// TestBGPBFD cuts the path between a node and a router that use BFD over IPv4 and
+// over IPv6: the node is out of both routes' next hops within the detection
+// time, and the node closes the sessions too. Then the path is healed.
+func TestBGPBFD(t *testing.T) {
+	for _, opts := range []lab.RouterOptions{frrRouter(watched), birdRouter(watched)} {
+		t.Run(opts.Kind.String(), func(t *testing.T) {
+			c := newUnpeered(t, 2, nil, opts)
+			c.serveWeb()
+			r, lost := c.Router("r1"), c.Node("n1")
+			c.apply(bgpConf("listenPort: 17900") +
+				bgpPeer("tor4", r.Addr4().String(), routersAS, fastBFD) +
+				bgpPeer("tor6", r.Addr6().String(), routersAS, fastBFD))
+			whole := func() {
+				c.t.Helper()
+				c.hasRoute(r, web4, "n1", "n2")
+				c.hasRoute(r, web6, "n1", "n2")
+				c.bfdIs("tor4", "Up", "n1", "n2")
+				c.bfdIs("tor6", "Up", "n1", "n2")
+			}
+			whole()
+			for round := range 3 {
+				w := c.watch(r, web4, web6)
+				cut := time.Now()
+				if err := c.Partition(r.Host, lost); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := contextWithTimeout(t)
+				defer cancel()
+				for _, prefix := range []string{web4, web6} {
+					p := netip.MustParsePrefix(prefix)
+					at, err := w.Wait(ctx, p, c.hops(p, []string{"n2"})...)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Logf("round %d: %s is without the lost next hop after %v", round, prefix, at.Sub(cut))
+					if took := at.Sub(cut); took > lossBound {
+						t.Errorf("round %d: %s lost the next hop after %v, want %v", round, prefix, took, lossBound)
+					}
+				}
+				for _, peer := range []string{"tor4", "tor6"} {
+					entry := c.sessionIs(peer, "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "BFD")
+					if entry.BFDState == nil || entry.BFDState.Diagnostic == "" {
+						t.Errorf("BgpPeer %s: the BFD state is %+v, want why it is down", peer, entry.BFDState)
+					}
+					c.hasEvent("BgpPeer", "", peer, "Warning SessionDown", "node n1", "BFD")
+				}
+				for _, peer := range []string{"tor4", "tor6"} {
+					if flops := c.flops(peer, "n2"); flops != 0 {
+						t.Errorf("the session of n2 with %s was lost %d times", peer, flops)
+					}
+				}
+				if err := c.Heal(r.Host, lost); err != nil {
+					t.Fatal(err)
+				}
+				whole()
+				w.Close()
+			}
+		})
+	}
+}
+
+// TestBGPBFDMultihop is the same with a router two hops away.
+func TestBGPBFDMultihop(t *testing.T) {
+	c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: lab.NoDaemon})
+	c.serveWeb()
+	c.apply(bgpConf())
+	node := c.Node("n1")
+	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
+		c.run(kind.String(), func(t *testing.T) {
+			r := c.addRouter(lab.RouterOptions{Kind: kind, AS: routersAS})
+			defer twoHops(c, r, node)()
+			c.reconfigure(r, func(o *lab.RouterOptions) {
+				far := lab.Neighbor{Address: node.Addr4(), AS: nodesAS, MultihopTTL: 2, UpdateSource: farAddress(r)}
+				watched(&far)
+				o.Neighbors = []lab.Neighbor{far}
+			})
+			c.apply(bgpPeer(r.Name(), farAddress(r).String(), routersAS, "ebgpMultihop: {enabled: true, multihopTtl: 2}",
+				"bfd: {minTx: 100, minRx: 100, detectMultiplier: 3, multihop: true, minimumTTL: 254}"))
+			ctx, cancel := contextWithTimeout(t)
+			defer cancel()
+			p := netip.MustParsePrefix(web4)
+			w := c.watch(r, web4)
+			defer w.Close()
+			c.bfdIs(r.Name(), "Up", "n1")
+			has := func(s lab.BFDSession, err error) {
+				if err != nil || s.State != "Up" || !s.Multihop && kind == lab.FRR {
+					t.Errorf("the router's BFD session is %+v: %v", s, err)
+				}
+			}
+			has(r.BFD(ctx, node.Addr4()))
+			if _, err := w.WaitCount(ctx, p, 1); err != nil {
+				t.Fatal(err)
+			}
+			cut := time.Now()
+			if err := c.Partition(c.Router("r1").Host, node); err != nil {
+				t.Fatal(err)
+			}
+			at, err := w.Wait(ctx, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("the route is gone after %v", at.Sub(cut))
+			if took := at.Sub(cut); took > lossBound {
+				t.Errorf("the route is gone after %v, want %v", took, lossBound)
+			}
+			c.sessionIs(r.Name(), "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "BFD")
+			if err := c.Heal(c.Router("r1").Host, node); err != nil {
+				t.Fatal(err)
+			}
+			c.bfdIs(r.Name(), "Up", "n1")
+			if _, err := w.WaitCount(ctx, p, 1); err != nil {
+				t.Fatal(err)
+			}
+			c.kubectl("delete", "bgppeer", r.Name())
+		})
+	}
+}
+
+// TestBGPBFDSparesBGP: as long as no path is lost, nothing that BFD does ends a
+// BGP session.
+func TestBGPBFDSparesBGP(t *testing.T) {
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newUnpeered(t, 1, nil, opts)
+		c.serveWeb()
+		r := c.Router("r1")
+		node := c.Node("n1")
+		own := func(change func(*lab.Neighbor)) {
+			c.reconfigure(r, func(o *lab.RouterOptions) {
+				o.Neighbors = []lab.Neighbor{{Address: node.Addr4(), AS: nodesAS}}
+				if change != nil {
+					change(&o.Neighbors[0])
+				}
+			})
+		}
+		own(nil)
+		// The node does not listen, so the session that comes up first stays.
+		c.apply(bgpConf("listenPort: -1") + bgpPeer("r1", r.Addr4().String(), routersAS, fastBFD))
+		c.hasRoute(r, web4, "n1")
+		w := c.watch(r, web4)
+		before := c.connections(r)
+		c.run("BFD comes up late", func(t *testing.T) {
+			c.bfdIs("r1", "Down", "n1")
+			own(watched)
+			c.bfdIs("r1", "Up", "n1")
+			c.sameConnections(r, before)
+		})
+		c.run("the node's BFD is turned off and on", func(t *testing.T) {
+			c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
+			c.eventually("the status has no BFD", func() string {
+				if is := c.bgpPeer("r1").Status.NodesPeerStatus["n1"].BFDState; is != nil {
+					return fmt.Sprintf("it is %+v", is)
+				}
+				return ""
+			})
+			c.apply(bgpPeer("r1", r.Addr4().String(), routersAS, fastBFD))
+			c.bfdIs("r1", "Up", "n1")
+			c.sameConnections(r, before)
+		})
+		c.run("the neighbor turns BFD off and on", func(t *testing.T) {
+			own(nil)
+			c.bfdIs("r1", "Down", "n1")
+			c.sameConnections(r, before)
+			own(watched)
+			c.bfdIs("r1", "Up", "n1")
+			c.sameConnections(r, before)
+		})
+		if opts.Kind == lab.FRR {
+			c.run("the neighbor's administrator shuts BFD down", func(t *testing.T) {
+				profile := "profile " + c.bfdProfile(r)
+				c.vtysh(r, "configure terminal", "bfd", profile, "shutdown")
+				c.bfdIs("r1", "Down", "n1")
+				c.sameConnections(r, before)
+				c.vtysh(r, "configure terminal", "bfd", profile, "no shutdown")
+				c.bfdIs("r1", "Up", "n1")
+				c.sameConnections(r, before)
+			})
+			c.run("the neighbor's bfdd is restarted", func(t *testing.T) {
+				c.restartBFDD(r)
+				c.bfdIs("r1", "Up", "n1")
+				c.sameConnections(r, before)
+			})
+		}
+		c.unchanged(w, web4)
+
+		c.run("the neighbor is restarted", func(t *testing.T) {
+			// FRR re-makes its BFD session when BGP comes up.
+			for range 3 {
+				flops := c.flops("r1", "n1")
+				if err := r.Restart(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				c.eventually("the session was lost once", func() string {
+					if now := c.flops("r1", "n1"); now != flops+1 {
+						return fmt.Sprintf("it was lost %d times", now-flops)
+					}
+					return ""
+				})
+				c.sessionIs("r1", "n1", v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+				c.bfdIs("r1", "Up", "n1")
+				c.hasRoute(r, web4, "n1")
+				if now := c.flops("r1", "n1"); now != flops+1 {
+					t.Errorf("the session was lost %d times, want once", now-flops)
+				}
+			}
+		})
+	})
+}
+
+// routerDir is where the lab has a router's daemon.
+func (c *cluster) routerDir(r *lab.Router) string {
+	return filepath.Join(c.Dir(), "router-"+r.Name())
+}
+
+// vtysh gives FRR commands.
+func (c *cluster) vtysh(r *lab.Router, commands ...string) string {
+	c.t.Helper()
+	args := []string{"--vty_socket", c.routerDir(r), "--config_dir", c.routerDir(r)}
+	for _, command := range commands {
+		args = append(args, "-c", command)
+	}
+	return c.inside(r.Namespace, "vtysh", args...)
+}
+
+// bfdProfile is the name of the one BFD profile that FRR has.
+func (c *cluster) bfdProfile(r *lab.Router) string {
+	c.t.Helper()
+	config := c.vtysh(r, "show running-config")
+	_, rest, _ := strings.Cut(config, "\n profile ")
+	name, _, _ := strings.Cut(rest, "\n")
+	if name == "" {
+		c.t.Fatalf("FRR has no BFD profile:\n%s", config)
+	}
+	return name
+}
+
+// restartBFDD ends FRR's bfdd as an upgrade does, and starts it again.
+func (c *cluster) restartBFDD(r *lab.Router) {
+	c.t.Helper()
+	pidFile := filepath.Join(c.routerDir(r), "bfdd.pid")
+	content, err := os.ReadFile(pidFile)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		c.t.Fatalf("%s: %v", pidFile, err)
+	}
+	argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		c.t.Fatal(err)
+	}
+	c.eventually("bfdd has ended", func() string {
+		if err := syscall.Kill(pid, 0); err == nil {
+			return "it runs"
+		}
+		return ""
+	})
+	args := slices.DeleteFunc(strings.Split(string(argv), "\x00"), func(arg string) bool { return arg == "" })
+	if _, err := r.Start("bfdd", args, nil); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestBGPBFDAndRestart: what a router does when a speaker that it watches by BFD
+// is killed, or is replaced by a roll-out, while graceful restart asks it to keep
+// the routes. BFD of the speaker ends with it, as the C bit of its packets says.
+func TestBGPBFDAndRestart(t *testing.T) {
+	for _, test := range []struct {
+		opts            lab.RouterOptions
+		killed, stopped bool // whether the route stays
+	}{
+		{opts: frrRouter(watched), killed: true, stopped: true},
+		{opts: birdRouter(watched), killed: false, stopped: true},
+	} {
+		t.Run(test.opts.Kind.String(), func(t *testing.T) {
+			c := newRestartable(t, 1, []string{fastBFD}, test.opts)
+			r := c.Router("r1")
+			for _, kill := range []bool{true, false} {
+				want := test.stopped
+				if kill {
+					want = test.killed
+				}
+				c.bfdIs("r1", "Up", "n1")
+				w := c.watch(r, web4, web6)
+				c.restart("n1", kill)
+				for _, prefix := range []string{web4, web6} {
+					gaps := w.Gaps(netip.MustParsePrefix(prefix))
+					t.Logf("killed %t: %s had gaps %v", kill, prefix, gaps)
+					if stayed := len(gaps) == 0; stayed != want {
+						t.Errorf("killed %t: the route to %s stayed: %t, want %t", kill, prefix, stayed, want)
+					}
+				}
+				w.Close()
+			}
+		})
+	}
+}
+
+// TestBGPBFDTellsTheTruth reads the BFD packets of a speaker: the C bit (RFC
+// 5880, 4.1) would say that BFD outlives it.
+func TestBGPBFDTellsTheTruth(t *testing.T) {
+	c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: lab.NoDaemon})
+	r := c.Router("r1")
+	for address, network := range map[string]string{r.Addr4().String(): "udp4", r.Addr6().String(): "udp6"} {
+		conn, err := r.ListenPacket(network, ":3784")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c.apply(bgpConf() + bgpPeer("tor-"+network, address, routersAS, fastBFD))
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		packet := make([]byte, 100)
+		n, from, err := conn.ReadFrom(packet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const controlPlaneIndependent = 0x08
+		if n < 24 || packet[0]>>5 != 1 || packet[1]&controlPlaneIndependent != 0 {
+			t.Errorf("%s sent % x, want version 1 and no C bit", from, packet[:n])
+		}
+	}
+}
+
+// bfdLoadVariable is the environment variable that makes the test with busy
+// processors last longer, as "10m".
+const bfdLoadVariable = "FAIRWAY_BFD_LOAD"
+
+// TestBGPBFDUnderLoad keeps all processors busy for a time. No path is taken for
+// lost meanwhile.
+func TestBGPBFDUnderLoad(t *testing.T) {
+	duration := 30 * time.Second
+	if text := os.Getenv(bfdLoadVariable); text != "" {
+		var err error
+		if duration, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("%s: %v", bfdLoadVariable, err)
+		}
+	}
+	c := newUnpeered(t, 2, nil, frrRouter(watched), birdRouter(watched))
+	c.serveWeb()
+	c.apply(bgpConf("listenPort: 17900"))
+	for _, r := range c.Routers() {
+		c.apply(bgpPeer(r.Name()+"-4", r.Addr4().String(), routersAS, fastBFD) + bgpPeer(r.Name()+"-6", r.Addr6().String(), routersAS, fastBFD))
+		for _, family := range []string{"-4", "-6"} {
+			c.bfdIs(r.Name()+family, "Up", "n1", "n2")
+		}
+	}
+	end := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 * runtime.NumCPU() {
+		busy.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+			}
+		})
+	}
+	select {
+	case <-time.After(duration):
+	case <-t.Context().Done():
+	}
+	close(end)
+	busy.Wait()
+	for _, peer := range c.bgpPeers() {
+		for node, entry := range peer.Status.NodesPeerStatus {
+			if entry.PeerState.Flops != 0 || entry.BFDState == nil || entry.BFDState.Downs != 0 || entry.BFDState.SessionState != "Up" {
+				t.Errorf("BgpPeer %s on %s: the session was lost %d times, BFD is %+v", peer.Name, node, entry.PeerState.Flops, entry.BFDState)
+			}
+		}
+	}
+}
