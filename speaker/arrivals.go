@@ -24,6 +24,13 @@ func (a *arrivals) note(r request) {
 	a.since[r] = time.Now()
 }
 
+// put takes back what was taken: the request is to come again.
+func (a *arrivals) put(r request, since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.since[r] = since
+}
+
 // take returns when a request came first, the zero time if that was not noted.
 func (a *arrivals) take(r request) time.Time {
 	a.mu.Lock()

@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -40,9 +41,10 @@ type Router interface {
 // speaker's worker.
 type announcer struct {
 	BGP
-	routes *plan.Routes
-	drain  drain
-	config bgp.Config // as of the last look
+	routes  *plan.Routes
+	pending map[netip.Prefix]*plan.Route // changes that the router has yet to take
+	drain   drain
+	config  bgp.Config // as of the last look
 
 	peers  []peerLabels
 	conf   *v1alpha2.BgpConf // nil for none
@@ -56,7 +58,7 @@ type peerLabels struct {
 }
 
 func newAnnouncer(b BGP) announcer {
-	return announcer{BGP: b, routes: plan.NewRoutes(), drain: drain{pause: b.DrainTime}}
+	return announcer{BGP: b, routes: plan.NewRoutes(), pending: map[netip.Prefix]*plan.Route{}, drain: drain{pause: b.DrainTime}}
 }
 
 // decideBGP renews what this node announces of an address by BGP.
@@ -65,9 +67,13 @@ func (s *Speaker) decideBGP(a plan.Address, p *pool) plan.BGPDecision {
 	announcement := &plan.Announcement{Eip: p.Name, Advertisement: p.advertisement, Addresses: p.set}
 	switch {
 	case s.announcer.thirdParty():
-		hops, _ := s.announcer.drain.view.NextHops(d, a.Addr, s.NodeName, s.announcer.racked)
+		hops, refused := s.announcer.drain.view.NextHops(d, a.Addr, s.NodeName, s.announcer.racked)
 		if announcement.NextHops = hops; len(hops) == 0 {
 			announcement = nil
+			d = d.Without(refused)
+		}
+		if s.announcer.drain.stopping && s.announcer.drain.done {
+			announcement = nil // also those of others: the sessions go
 		}
 	case !d.Announce:
 		announcement = nil
@@ -84,14 +90,15 @@ func (a *announcer) thirdParty() bool {
 
 // announce hands the routes that have changed to the router.
 func (a *announcer) announce(since time.Time) error {
-	changes := a.routes.Changes()
-	if len(changes) == 0 {
+	maps.Copy(a.pending, a.routes.Changes())
+	if len(a.pending) == 0 {
 		return nil
 	}
-	if err := a.Router.Announce(changes); err != nil {
+	if err := a.Router.Announce(a.pending); err != nil {
 		return fmt.Errorf("announcing by BGP: %w", err)
 	}
-	if !since.IsZero() {
+	a.pending = map[netip.Prefix]*plan.Route{}
+	if !since.IsZero() && a.config.Router != nil {
 		a.Converged(time.Since(since))
 	}
 	return nil
@@ -114,11 +121,20 @@ func (s *Speaker) readBGP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.peers = make([]peerLabels, len(peers))
-	for i, peer := range peers {
-		a.peers[i] = peerLabels{peer.Name, peer.Labels}
+	a.peers = a.peers[:0]
+	for _, peer := range peers {
+		if ours(peer) {
+			a.peers = append(a.peers, peerLabels{peer.Name, peer.Labels})
+		}
 	}
 	return nil
+}
+
+// ours tells whether a BgpConf or BgpPeer counts: it stays, and is not left to
+// the network plugin.
+func ours(object client.Object) bool {
+	_, left := object.GetLabels()[v1alpha2.LabelCNI]
+	return !left && object.GetDeletionTimestamp().IsZero()
 }
 
 // bgpPeers returns all of them. They are the cache's own and must not be
@@ -143,6 +159,9 @@ const configureRetry = 5 * time.Second
 // configure makes this node's router and its sessions as the BgpConf and the
 // BgpPeers ask. What cannot be had is published, and tried again.
 func (s *Speaker) configure(ctx context.Context) error {
+	if d := &s.announcer.drain; d.stopping && d.done {
+		return nil // the sessions are about to be closed
+	}
 	var node corev1.Node
 	if err := s.Reader.Get(ctx, types.NamespacedName{Name: s.NodeName}, &node); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading Node %s: %w", s.NodeName, err)
@@ -222,8 +241,10 @@ func (a *announcer) explain(d plan.BGPDecision) func(types.NamespacedName) strin
 // condition in the status of the BgpConf or BgpPeer.
 func (a *announcer) unrouted() string {
 	switch {
-	case a.conf == nil:
+	case a.conf == nil || !ours(a.conf):
 		return fmt.Sprintf("there is no BgpConf %q", v1alpha2.BgpConfName)
+	case a.conf.Spec.AS == 0 && !a.racked:
+		return fmt.Sprintf("BgpConf %q has no spec.as", v1alpha2.BgpConfName)
 	case len(a.peers) == 0:
 		return "there is no BgpPeer"
 	}

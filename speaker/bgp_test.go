@@ -11,8 +11,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/speaker/bgp"
@@ -24,12 +26,16 @@ type router struct {
 	routes    map[netip.Prefix]*plan.Route
 	config    bgp.Config
 	findings  bgp.Findings
-	failure   error
+	failure   error    // of Configure
+	refusal   error    // of Announce
 	steps     []string // in order: what was announced before the sessions were made
 	converged int
 }
 
 func (r *router) Announce(changes map[netip.Prefix]*plan.Route) error {
+	if r.refusal != nil {
+		return r.refusal
+	}
 	for prefix, route := range changes {
 		if route == nil {
 			delete(r.routes, prefix)
@@ -154,6 +160,85 @@ func TestRoutesComeBeforeSessions(t *testing.T) {
 	if want := []string{"announce", "configure"}; !slices.Equal(b.router.steps, want) {
 		t.Errorf("the router was asked to %v, want %v", b.router.steps, want)
 	}
+}
+
+// What the router did not take is given to it again.
+func TestAnnouncementIsRetried(t *testing.T) {
+	b := newBGPBench(t)
+	web := request{service: b.add("web", "172.22.0.1")}
+	b.router.refusal = errors.New("away")
+	if _, err := b.speaker.Reconcile(t.Context(), web); err == nil {
+		t.Error("no reason to try again")
+	}
+	b.router.refusal = nil
+	b.reconcile(web)
+	b.announces("the second time", "172.22.0.1/32")
+}
+
+// unreadable fails to list EndpointSlices of a Service, or all Services.
+type unreadable struct {
+	*objects
+	service string
+}
+
+func (o unreadable) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	var query client.ListOptions
+	query.ApplyOptions(options)
+	switch list.(type) {
+	case *discoveryv1.EndpointSliceList:
+		if name, _ := query.FieldSelector.RequiresExactMatch(sliceIndex); name == o.service {
+			return errors.New("the cache is away")
+		}
+	case *corev1.ServiceList:
+		if o.service == "" {
+			return errors.New("the cache is away")
+		}
+	}
+	return o.objects.List(ctx, list, options...)
+}
+
+// No session is made while only some of the routes are known: a neighbor that
+// kept the others would lose them.
+func TestNoSessionBeforeAllRoutes(t *testing.T) {
+	for _, service := range []string{"web", ""} {
+		b := newBGPBench(t)
+		b.add("web", "172.22.0.1")
+		b.add("dns", "172.22.0.2")
+		config := b.speaker.Config
+		config.Reader = unreadable{b.objects, service}
+		fresh := New(config)
+		fresh.chooseLink = onLAN
+		b.router.steps = nil
+		for _, r := range []request{{kind: everything}, {kind: routerConfig}} {
+			if _, err := fresh.Reconcile(t.Context(), r); err == nil && r.kind == everything {
+				t.Error("no reason to try again")
+			}
+		}
+		if len(b.router.steps) > 0 {
+			t.Errorf("the router was asked to %v", b.router.steps)
+		}
+		fresh.Reader = b.objects
+		if _, err := fresh.Reconcile(t.Context(), request{kind: everything}); err != nil {
+			t.Error(err)
+		}
+		b.announces("all can be read", "172.22.0.1/32", "172.22.0.2/32")
+	}
+}
+
+// A next hop that cannot be and peers that are not there are said.
+func TestAnnouncedToNobody(t *testing.T) {
+	b := newBGPBench(t)
+	b.objects.conf.Spec.NextHops = v1alpha2.NextHopNodes
+	b.bgpEip("bgp6", "fd22::/64", nil)
+	web := b.add("web", "fd22::1")
+	b.objects.services[web].Labels[v1alpha2.LabelPool] = "bgp6"
+	b.reconcile(request{service: web})
+	b.announces("a next hop of the other family")
+	b.speaker.reports.write(b.speaker.view, time.Now().Add(time.Hour))
+	expectEvent(t, b.recorder, "node n1 has no InternalIP of its family to be a next hop")
+
+	b.bgpEip("bgp-pool", "172.22.0.0/24", &v1alpha2.BgpAdvertisement{Peers: []string{"tro"}})
+	expectEvent(t, b.recorder, "BgpPeer tro of spec.bgp.peers, which does not exist")
 }
 
 // How an Eip's addresses are announced follows the Eip and the labels of the

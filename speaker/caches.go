@@ -1,28 +1,37 @@
 package speaker
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/speaker/bgp"
 )
 
-// CacheOptions returns what the manager's cache is to keep for a speaker: of
-// the objects that there are thousands of, what the plan reads; Secrets and
-// ConfigMaps of Fairway's own namespace only.
-func CacheOptions(namespace string) cache.Options {
-	own := cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
+// helmReleases are Secrets of up to a megabyte that nobody here reads.
+const helmReleases = "helm.sh/release.v1"
+
+// CacheOptions returns what the manager's cache is to keep for the speaker of a
+// node: of the objects that there are thousands of, what the plan reads; of
+// statuses, the node's own; Secrets and ConfigMaps of Fairway's namespace only.
+func CacheOptions(node, namespace string) cache.Options {
+	own := map[string]cache.Config{namespace: {}}
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Service{}:            {Transform: trimService},
 			&discoveryv1.EndpointSlice{}: {Transform: trimEndpointSlice},
 			&corev1.Node{}:               {Transform: trimNode},
-			&corev1.Secret{}:             own,
-			&corev1.ConfigMap{}:          own,
+			&v1alpha2.BgpConf{}:          {Transform: func(object any) (any, error) { return trimBGPStatus(object, node), nil }},
+			&v1alpha2.BgpPeer{}:          {Transform: func(object any) (any, error) { return trimBGPStatus(object, node), nil }},
+			&corev1.Secret{}:             {Namespaces: own, Field: fields.OneTermNotEqualSelector("type", helmReleases)},
+			&corev1.ConfigMap{}:          {Namespaces: own, Transform: trimConfigMap},
 		},
 	}
 }
@@ -79,6 +88,31 @@ func trimNode(object any) (any, error) {
 		}
 	}
 	return trimmed, nil
+}
+
+func trimConfigMap(object any) (any, error) {
+	config, ok := object.(*corev1.ConfigMap)
+	if !ok {
+		return object, nil
+	}
+	trimmed := &corev1.ConfigMap{ObjectMeta: trimMeta(config.ObjectMeta)}
+	if policy, ok := config.Data[bgp.PolicyKey]; ok {
+		trimmed.Data = map[string]string{bgp.PolicyKey: policy}
+	}
+	return trimmed, nil
+}
+
+// trimBGPStatus keeps a node's own entry, of hundreds that there may be.
+func trimBGPStatus(object any, node string) any {
+	switch object := object.(type) {
+	case *v1alpha2.BgpConf:
+		object.ManagedFields = nil
+		maps.DeleteFunc(object.Status.NodesConfStatus, func(name string, _ v1alpha2.NodeConfStatus) bool { return name != node })
+	case *v1alpha2.BgpPeer:
+		object.ManagedFields = nil
+		maps.DeleteFunc(object.Status.NodesPeerStatus, func(name string, _ v1alpha2.NodePeerStatus) bool { return name != node })
+	}
+	return object
 }
 
 // trimMeta keeps what identifies an object and its version.

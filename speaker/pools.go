@@ -147,6 +147,14 @@ func (p *pool) advertise(spec *v1alpha2.BgpAdvertisement, peers []peerLabels, be
 	if err != nil {
 		refusals = append(slices.Clip(refusals), fmt.Sprintf("the Eip's addresses as it asks: %v", err))
 	}
+	for _, name := range advertisement.Peers {
+		if !slices.ContainsFunc(peers, func(peer peerLabels) bool { return peer.name == name }) {
+			refusals = append(slices.Clip(refusals), fmt.Sprintf("the Eip's addresses to BgpPeer %s of spec.bgp.peers, which does not exist", name))
+		}
+	}
+	if !advertisement.AllPeers && len(advertisement.Peers) == 0 {
+		refusals = append(slices.Clip(refusals), "the Eip's addresses to anyone: no BgpPeer has the labels of spec.bgp.peerSelector")
+	}
 	if before != nil && reflect.DeepEqual(before.advertisement, advertisement) {
 		advertisement = before.advertisement
 	}

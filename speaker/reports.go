@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/internal/note"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
@@ -39,6 +40,7 @@ type reports struct {
 	refusals  map[string]refusal // by Eip
 	unreached map[netip.Addr]map[subject]cause
 	pending   map[announcement]cause // of the unreached, those to be reported yet
+	scheduled bool                   // write is to be called
 }
 
 // announcement is an address of a Service, one that this node answers for or
@@ -48,11 +50,9 @@ type announcement struct {
 	addr netip.Addr
 }
 
-// route is how an address is announced by BGP, in words, and for whom.
-type route struct {
-	text     string
-	services map[subject]bool
-}
+// route is for whom an address is announced by BGP: the nodes with endpoints of
+// each Service whose policy is Local, "" for the others.
+type route map[subject]string
 
 // refusal is what this node cannot announce of an Eip, and why.
 type refusal struct {
@@ -101,9 +101,13 @@ func (r *reports) held(addresses map[netip.Addr]string, owned owned) {
 }
 
 // pools reports the Eips of which this node turned out to be unable to
-// announce addresses, and those that it can announce again.
-func (r *reports) pools(pools *pools) {
+// announce addresses, and those that it can announce again. What keeps an Eip
+// from being announced by BGP is the same on all nodes, and one says so.
+func (r *reports) pools(view plan.View, pools *pools) {
 	for _, p := range pools.sorted {
+		if p.AnnouncedBy() != v1alpha2.ProtocolLayer2 && len(p.blocks) > 0 && view.Reporter(p.blocks[0].From()) != r.node {
+			continue
+		}
 		old, now := r.refusals[p.Name], refusal{p.uid, p.AnnouncedBy(), p.refusal}
 		eip := p.reference()
 		switch {
@@ -124,31 +128,34 @@ func (r *reports) pools(pools *pools) {
 	}
 }
 
-// routed reports that an address began to be announced by BGP, or for another
-// Service, or under externalTrafficPolicy Local from other nodes. One node says
-// so, if it is news and not what was found at the start.
+// routed reports that an address began to be announced by BGP for a Service, or
+// under externalTrafficPolicy Local from other nodes than before. One node says
+// so, if it is news and not what was found at the start. Nodes that come and go
+// are no news for each Service.
 func (r *reports) routed(view plan.View, addr netip.Addr, tenants []tenant, d plan.BGPDecision, news bool) {
 	if len(d.Nodes) == 0 {
 		delete(r.routes, addr)
 		return
 	}
-	now := route{text: "is announced by BGP from every node that can serve it", services: make(map[subject]bool, len(tenants))}
+	before, now := r.routes[addr], make(route, len(tenants))
+	text := "is announced by BGP from every node that can serve it"
 	for _, t := range tenants {
-		if d.Reaches(t.Service) {
-			now.services[t.subject()] = true
-		}
+		endpoints := ""
 		if t.LocalPolicy {
-			now.text = "is announced by BGP from " + listedNodes(d.Nodes)
+			endpoints = strings.Join(t.Endpoints.Nodes(), ",")
+			text = "is announced by BGP from " + listedNodes(d.Nodes)
+		}
+		if d.Reaches(t.Service) {
+			now[t.subject()] = endpoints
 		}
 	}
-	before := r.routes[addr]
 	r.routes[addr] = now
 	if !news || view.Reporter(addr) != r.node {
 		return
 	}
-	for svc := range now.services {
-		if now.text != before.text || !before.services[svc] {
-			r.event(svc.reference(), corev1.EventTypeNormal, eventSetBalancer, "%s %s", addr, now.text)
+	for svc, endpoints := range now {
+		if was, known := before[svc]; !known || was != endpoints {
+			r.event(svc.reference(), corev1.EventTypeNormal, eventSetBalancer, "%s %s", addr, text)
 		}
 	}
 }
@@ -219,11 +226,18 @@ func (r *reports) decided(addr netip.Addr, tenants []tenant, explain func(types.
 	}
 }
 
+// due tells, once, that there is something to write in reportDelay.
+func (r *reports) due() bool {
+	due := !r.scheduled && len(r.pending) > 0
+	r.scheduled = r.scheduled || due
+	return due
+}
+
 // write reports the Services that have not been reached at an address for
 // reportDelay, if it is for this node to do so. It returns after what time it
 // wants to be called again, 0 for never.
-func (r *reports) write(view plan.View, now time.Time) time.Duration {
-	var next time.Duration
+func (r *reports) write(view plan.View, now time.Time) (next time.Duration) {
+	defer func() { r.scheduled = next > 0 }()
 	for a, c := range r.pending {
 		if wait := reportDelay - now.Sub(c.since); wait > 0 {
 			if next == 0 || wait < next {

@@ -156,7 +156,7 @@ func TestReportsPools(t *testing.T) {
 		}
 		return only(p)
 	}
-	bgp := only(&pool{uid: "3"})
+	bgp := only(&pool{uid: "3", space: &space{}})
 	for _, step := range []struct {
 		name  string
 		pools *pools
@@ -175,7 +175,7 @@ func TestReportsPools(t *testing.T) {
 		{"of a protocol without a link", bgp, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			r.pools(step.pools)
+			r.pools(self, step.pools)
 			expectEvent(t, rec, step.event)
 		})
 	}

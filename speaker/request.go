@@ -22,8 +22,11 @@ const (
 	nodeLinks
 	// heldAddresses: the addresses that this node really holds changed.
 	heldAddresses
-	// routerConfig: this node's router may be made as asked by now.
+	// routerConfig: what only the router depends on changed, or it may be made
+	// as asked by now.
 	routerConfig
+	// reportsDue: some Services may have gone unreached for too long.
+	reportsDue
 	// shutdown: the process is about to end, and the node is to drain.
 	shutdown
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,8 +78,8 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.Eip{}), handler.TypedEnqueueRequestsFromMapFunc(all), predicate.TypedGenerationChangedPredicate[client.Object]{}),
 		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.BgpConf{}), handler.TypedEnqueueRequestsFromMapFunc(all), specOrLabels),
 		source.TypedKind(mgr.GetCache(), client.Object(&v1alpha2.BgpPeer{}), handler.TypedEnqueueRequestsFromMapFunc(all), specOrLabels),
-		source.TypedKind(mgr.GetCache(), client.Object(&corev1.Secret{}), handler.TypedEnqueueRequestsFromMapFunc(all)),
-		source.TypedKind(mgr.GetCache(), client.Object(&corev1.ConfigMap{}), handler.TypedEnqueueRequestsFromMapFunc(all)),
+		source.TypedKind(mgr.GetCache(), client.Object(&corev1.Secret{}), s.referredTo(), predicate.TypedResourceVersionChangedPredicate[client.Object]{}),
+		source.TypedKind(mgr.GetCache(), client.Object(&corev1.ConfigMap{}), s.referredTo(), predicate.TypedResourceVersionChangedPredicate[client.Object]{}),
 		source.TypedChannel(s.Held.changed, passOn()),
 		source.TypedChannel(s.drains, passOn()),
 		onSignal(members, request{kind: everything}, 0),
@@ -100,6 +101,32 @@ func requestsFor[T client.Object](arrivals *arrivals, serviceOf func(T) types.Na
 		arrivals.note(r)
 		return []request{r}
 	})
+}
+
+// referredTo has the router looked at again for the Secrets and ConfigMaps that
+// BgpPeers or the BgpConf name, and for no others of the namespace.
+func (s *Speaker) referredTo() handler.TypedEventHandler[client.Object, request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []request {
+		named, err := s.names(ctx, object)
+		if err == nil && !named {
+			return nil
+		}
+		return []request{{kind: routerConfig}} // which comes across the error itself
+	})
+}
+
+// names tells whether BGP's configuration refers to a Secret or ConfigMap.
+func (s *Speaker) names(ctx context.Context, object client.Object) (bool, error) {
+	if _, isConfigMap := object.(*corev1.ConfigMap); isConfigMap {
+		var conf v1alpha2.BgpConf
+		err := s.Reader.Get(ctx, types.NamespacedName{Name: v1alpha2.BgpConfName}, &conf)
+		return conf.Spec.Policy == object.GetName(), client.IgnoreNotFound(err)
+	}
+	peers, err := s.bgpPeers(ctx)
+	return slices.ContainsFunc(peers, func(peer *v1alpha2.BgpPeer) bool {
+		conf := peer.Spec.Conf
+		return conf != nil && conf.PasswordSecretRef != nil && conf.PasswordSecretRef.Name == object.GetName()
+	}), err
 }
 
 // passOn enqueues requests that come through a channel as they are.

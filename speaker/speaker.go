@@ -7,7 +7,6 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -60,6 +59,7 @@ type Speaker struct {
 
 	view      plan.View
 	pools     *pools // nil until the first look at everything
+	loaded    bool   // all Services have been read
 	book      book
 	strays    map[netip.Addr]stray
 	owned     owned
@@ -101,50 +101,75 @@ func New(config Config) *Speaker {
 // names.
 func (s *Speaker) Reconcile(ctx context.Context, r request) (reconcile.Result, error) {
 	arrived := s.arrivals.take(r)
+	err := s.reconcile(ctx, r, arrived)
+	if err != nil && !arrived.IsZero() {
+		s.arrivals.put(r, arrived) // it is tried again
+	}
+	return reconcile.Result{}, err
+}
+
+func (s *Speaker) reconcile(ctx context.Context, r request, arrived time.Time) error {
 	switch r.kind {
 	case heldAddresses:
 		s.reports.held(s.Held.Addresses(), s.owned)
-		return reconcile.Result{}, nil
+		return nil
+	case reportsDue:
+		s.after(request{kind: reportsDue}, s.reports.write(s.view, time.Now()))
+		return nil
 	case routerConfig:
-		return reconcile.Result{}, s.configure(ctx)
+		if !s.loaded {
+			return nil // the first look at everything makes the router
+		}
+		return s.configure(ctx)
 	case shutdown:
 		s.announcer.drain.stopping = true
 	case nodeLinks:
 		// Every pod that starts or ends changes a link and a route.
 		if same, err := s.poolsAreSame(ctx); err != nil || same {
-			return reconcile.Result{}, err
+			return err
 		}
 	}
-	first := s.pools == nil
+	first := !s.loaded
 	all := first || r.kind != oneService
 	if all {
 		if err := s.refresh(ctx); err != nil {
-			return reconcile.Result{}, err
+			return err
 		}
 	}
 	// An address may have several Services. They are all looked at before the
-	// first decision, or it would be made without some of them.
+	// first decision, or it would be made without some of them; and before the
+	// first session, or neighbors that kept routes would lose some.
 	var stale []netip.Addr
-	var err error
 	switch {
 	case first:
-		err = s.readServices(ctx)
+		if err := s.readServices(ctx); err != nil {
+			return err
+		}
+		s.loaded = true
 	case r.kind == oneService:
-		stale, err = s.readService(ctx, r.service)
+		var err error
+		if stale, err = s.readService(ctx, r.service); err != nil {
+			return err
+		}
 	}
 	if all {
 		stale = slices.Collect(maps.Keys(s.book.tenants))
 	}
 	s.decideAll(stale, all, first)
-	err = errors.Join(err, s.announcer.announce(arrived))
-	s.reports.disagreements(s.view, s.pools, s.announcer.routes.Conflicts())
-	if all {
+	if s.reports.due() {
+		s.after(request{kind: reportsDue}, reportDelay)
+	}
+	err := s.announcer.announce(arrived)
+	if conflicts, changed := s.announcer.routes.Conflicts(); changed {
+		s.reports.disagreements(s.view, s.pools, conflicts)
+	}
+	if all && err == nil {
 		// After the routes: a neighbor that kept those of a former process is
 		// to find them all the same.
-		err = errors.Join(err, s.configure(ctx))
+		err = s.configure(ctx)
 		s.endDrain()
 	}
-	return reconcile.Result{RequeueAfter: s.reports.write(s.view, time.Now())}, err
+	return err
 }
 
 // endDrain tells Drain when there is nothing left to withdraw.
@@ -186,14 +211,15 @@ func (s *Speaker) refresh(ctx context.Context) error {
 		return err
 	}
 	s.pools = pools
-	s.reports.pools(pools)
 	s.view = plan.View{Nodes: nodes}
 	for _, member := range s.Members.Members() {
 		s.view.Members = append(s.view.Members, plan.Member{Name: member.Name, Serves: member.Serves})
 	}
+	s.reports.pools(s.view, pools)
 	a := &s.announcer
 	s.after(request{kind: everything}, a.drain.look(s.view, s.NodeName, a.routes.Len() > 0, time.Now()))
-	a.routes.Drain(a.drain.marks())
+	// Third-party next hops do not suffer from what happens to this node.
+	a.routes.Drain(a.drain.marks() && !a.thirdParty())
 	return nil
 }
 

@@ -76,7 +76,7 @@ func main() {
 	flag.IntVar(&o.suspicionMultiplier, "suspicion-multiplier", 2, "For how many probe intervals, times log10 of the number of nodes, a silent speaker may still speak up")
 	flag.BoolVar(&o.ignoreExcludeLabel, "ignore-exclude-label", false, "Announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
 	flag.BoolVar(&o.drain, "drain", false, "When told to stop, withdraw what this node announces by BGP and close the sessions. Without it the neighbors keep the routes while the speaker is replaced (graceful restart)")
-	flag.DurationVar(&o.drainTime, "drain-time", 3*time.Second, "How long a node that is drained, deleted or excluded asks its BGP neighbors to prefer others (RFC 8326) before it withdraws")
+	flag.DurationVar(&o.drainTime, "drain-time", 3*time.Second, "How long a node that is drained, deleted or excluded asks its BGP neighbors to prefer others (RFC 8326) before it withdraws. With --drain, the pod's terminationGracePeriodSeconds is to be at least 10 s longer")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
 	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
@@ -171,6 +171,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	go func() { stopped <- mgr.Start(watching) }()
 	select {
 	case err = <-stopped:
+		o.drain = false // a failure is no drain: the next speaker is to find the routes
 	case <-ctx.Done():
 		log.Info("Stopping: handing addresses over", "drain", o.drain)
 	}
@@ -197,7 +198,9 @@ func leave(ctx context.Context, o options, log logr.Logger, cluster *membership.
 			if err := s.Drain(draining); err != nil {
 				log.Error(err, "Withdrawing routes")
 			}
-			router.Stop(draining)
+			closing, cancel := context.WithTimeout(ctx, leaveTimeout)
+			defer cancel()
+			router.Stop(closing)
 		})
 	}
 	leaving, cancel := context.WithTimeout(ctx, leaveTimeout)
@@ -222,7 +225,7 @@ func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.healthAddress,
-		Cache:                  speaker.CacheOptions(o.namespace),
+		Cache:                  speaker.CacheOptions(o.nodeName, o.namespace),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)

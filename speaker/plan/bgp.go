@@ -3,6 +3,7 @@ package plan
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
@@ -35,6 +36,18 @@ func (v View) BGP(a Address, self string) BGPDecision {
 	slices.Sort(nodes)
 	_, announce := slices.BinarySearch(nodes, self)
 	return BGPDecision{d, announce, nodes}
+}
+
+// Without is the decision if none of the nodes that can serve the address can be
+// a next hop, for the reasons given.
+func (d BGPDecision) Without(refused []Refusal) BGPDecision {
+	if d.Reason == ReasonNone {
+		d.Reason = ReasonNoCandidate
+	}
+	d.Nodes, d.Announce = nil, false
+	d.Refusals = slices.Concat(d.Refusals, refused)
+	slices.SortFunc(d.Refusals, func(a, b Refusal) int { return strings.Compare(a.Node, b.Node) })
+	return d
 }
 
 // NextHops returns the addresses of the nodes that can deliver an address's

@@ -40,6 +40,11 @@ func (c Conflict) String() string {
 		strings.Join(c.Eips, ", "), c.Prefix, strings.Join(c.Fields, ", spec.bgp."))
 }
 
+// alike tells whether the same Eips disagree in the same fields.
+func (c Conflict) alike(other Conflict) bool {
+	return slices.Equal(c.Eips, other.Eips) && slices.Equal(c.Fields, other.Fields)
+}
+
 func (c *Conflict) add(field string) {
 	if i, found := slices.BinarySearch(c.Fields, field); !found {
 		c.Fields = slices.Insert(c.Fields, i, field)

@@ -31,7 +31,9 @@ type Routes struct {
 	groups    map[netip.Prefix]*group
 	touched   []*group // since the last Changes
 	conflicts map[netip.Prefix]Conflict
-	draining  bool
+	// disputed is set when conflicts have changed since the last Conflicts.
+	disputed bool
+	draining bool
 }
 
 // entry is an announced address with the prefix that it is announced in.
@@ -106,9 +108,11 @@ func (r *Routes) Changes() map[netip.Prefix]*Route {
 		if route == nil {
 			delete(r.groups, g.prefix)
 		}
-		if len(conflict.Fields) > 0 {
+		if before, known := r.conflicts[g.prefix]; len(conflict.Fields) > 0 {
+			r.disputed = r.disputed || !known || !before.alike(conflict)
 			r.conflicts[g.prefix] = conflict
-		} else {
+		} else if known {
+			r.disputed = true
 			delete(r.conflicts, g.prefix)
 		}
 		if !route.Equal(g.route) {
@@ -123,20 +127,20 @@ func (r *Routes) Changes() map[netip.Prefix]*Route {
 // Len returns how many addresses are announced.
 func (r *Routes) Len() int { return len(r.entries) }
 
-// All returns every route, and with that the changes that are pending.
-func (r *Routes) All() map[netip.Prefix]*Route {
-	r.Changes()
-	all := make(map[netip.Prefix]*Route, len(r.groups))
-	for prefix, g := range r.groups {
-		all[prefix] = g.route
+// Conflicts returns in what Eips that share routes disagree, as of the last
+// Changes: for each set of Eips and of fields the first route. It tells whether
+// that has changed since the last call.
+func (r *Routes) Conflicts() (conflicts []Conflict, changed bool) {
+	if !r.disputed {
+		return nil, false
 	}
-	return all
-}
-
-// Conflicts returns in what Eips that share a route disagree, as of the last
-// Changes, sorted by prefix.
-func (r *Routes) Conflicts() []Conflict {
-	return slices.SortedFunc(maps.Values(r.conflicts), func(a, b Conflict) int { return a.Prefix.Compare(b.Prefix) })
+	r.disputed = false
+	for _, c := range slices.SortedFunc(maps.Values(r.conflicts), func(a, b Conflict) int { return a.Prefix.Compare(b.Prefix) }) {
+		if !slices.ContainsFunc(conflicts, c.alike) {
+			conflicts = append(conflicts, c)
+		}
+	}
+	return conflicts, true
 }
 
 func (r *Routes) join(e entry) {

@@ -44,7 +44,7 @@ func TestRoutesAgainstModel(t *testing.T) {
 			if !maps.EqualFunc(routed, want, (*Route).Equal) {
 				t.Fatalf("seed %d: the routes are\n%s\nwant\n%s", seed, lines(routed), lines(want))
 			}
-			if got := r.Conflicts(); fmt.Sprint(got) != fmt.Sprint(conflicts) {
+			if got := r.everyConflict(); fmt.Sprint(got) != fmt.Sprint(conflicts) {
 				t.Fatalf("seed %d: conflicts\n%v\nwant\n%v", seed, got, conflicts)
 			}
 			if all := r.All(); !maps.EqualFunc(all, want, (*Route).Equal) {

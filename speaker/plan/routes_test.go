@@ -245,7 +245,7 @@ func TestConflicts(t *testing.T) {
 				if got, want := lines(r.Changes()), strings.TrimSpace("10.0.0.0/30 "+test.route); got != want {
 					t.Errorf("%s, want %s", got, want)
 				}
-				conflicts := r.Conflicts()
+				conflicts := r.everyConflict()
 				if test.where == "" {
 					if len(conflicts) > 0 {
 						t.Errorf("conflicts %v", conflicts)
@@ -255,7 +255,7 @@ func TestConflicts(t *testing.T) {
 				}
 				set("10.0.0.2", nil)(r)
 				r.Changes()
-				if rest := r.Conflicts(); len(rest) > 0 {
+				if rest := r.everyConflict(); len(rest) > 0 {
 					t.Errorf("one Eip alone disagrees: %v", rest)
 				}
 				a, b = b, a

@@ -18,7 +18,7 @@ func (b *bench) burstOfServices() error {
 	var created, took time.Duration
 	work, written, err := b.cost(func() (err error) {
 		begin := time.Now()
-		if names, err = measure.CreateServices(b.ctx, b.clientset, namespace, "burst", bigPool, b.burst); err != nil {
+		if names, err = b.creator.Services(b.ctx, "burst", bigPool, b.burst); err != nil {
 			return err
 		}
 		created = time.Since(begin)

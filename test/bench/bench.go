@@ -50,6 +50,7 @@ type bench struct {
 	objects    client.Client // of Fairway's kinds
 	controller *lab.Process
 	journal    *measure.Journal
+	creator    *measure.Creator
 	report     report
 	began      time.Time
 }
@@ -117,6 +118,7 @@ func (b *bench) connect() error {
 	if b.clientset, err = kubernetes.NewForConfig(config); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
+	b.creator = measure.NewCreator(b.clientset, namespace)
 	scheme := runtime.NewScheme()
 	if err := v1alpha2.AddToScheme(scheme); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
@@ -184,7 +186,7 @@ func (b *bench) steps(steps []step) error {
 
 // fill creates n Services of the big pool and waits until all have an address.
 func (b *bench) fill(prefix string, n int) error {
-	names, err := measure.CreateServices(b.ctx, b.clientset, namespace, prefix, bigPool, n)
+	names, err := b.creator.Services(b.ctx, prefix, bigPool, n)
 	if err != nil {
 		return err
 	}

@@ -200,12 +200,11 @@ func (g *bgpBench) prefixOf(service string) (netip.Prefix, error) {
 // addService creates a Service that has a ready endpoint, waits until it has
 // an address, and returns its route.
 func (g *bgpBench) addService(name string) (netip.Prefix, error) {
-	if err := measure.CreateEndpointSlices(g.ctx, g.clientset, namespace, g.Nodes()[0].Name(), []string{name}); err != nil {
+	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), name); err != nil {
 		return netip.Prefix{}, err
 	}
-	svc := measure.Service(namespace, name, bigPool)
-	if _, err := g.clientset.CoreV1().Services(namespace).Create(g.ctx, svc, metav1.CreateOptions{}); err != nil {
-		return netip.Prefix{}, fmt.Errorf("creating Service %s: %w", name, err)
+	if err := g.creator.Service(g.ctx, name, bigPool); err != nil {
+		return netip.Prefix{}, err
 	}
 	if err := g.patiently(func(ctx context.Context) error { return g.journal.Await(ctx, 1, name) }); err != nil {
 		return netip.Prefix{}, err

@@ -161,7 +161,7 @@ func (g *bgpBench) fillRoutes() error {
 	slices.Sort(spare)
 	missing := max(0, g.routes-len(g.announced))
 	if n := missing - len(spare); n > 0 {
-		names, err := measure.CreateServices(g.ctx, g.clientset, namespace, "routed", bigPool, n)
+		names, err := g.creator.Services(g.ctx, "routed", bigPool, n)
 		if err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (g *bgpBench) fillRoutes() error {
 		spare = append(spare, names...)
 	}
 	g.progress("there are as many Services as routes after %v", time.Since(begin).Round(time.Millisecond))
-	if err := measure.CreateEndpointSlices(g.ctx, g.clientset, namespace, g.Nodes()[0].Name(), spare[:missing]); err != nil {
+	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), spare[:missing]...); err != nil {
 		return err
 	}
 	g.announced = append(g.announced, spare[:missing]...)

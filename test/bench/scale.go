@@ -54,7 +54,7 @@ func (b *bench) restart() error {
 	if err := b.controller.Stop(b.ctx); err != nil {
 		return err
 	}
-	probe, err := measure.CreateServices(b.ctx, b.clientset, namespace, "restart", bigPool, 1)
+	probe, err := b.creator.Services(b.ctx, "restart", bigPool, 1)
 	if err != nil {
 		return err
 	}
@@ -129,14 +129,14 @@ func (b *bench) edits() error {
 // fullPool counts what a change costs when hundreds wait for addresses of a
 // full pool.
 func (b *bench) fullPool() error {
-	holders, err := measure.CreateServices(b.ctx, b.clientset, namespace, "holder", smallPool, smallSize)
+	holders, err := b.creator.Services(b.ctx, "holder", smallPool, smallSize)
 	if err != nil {
 		return err
 	}
 	if err := b.journal.Await(b.ctx, smallSize, holders...); err != nil {
 		return err
 	}
-	waiters, err := measure.CreateServices(b.ctx, b.clientset, namespace, "waiter", smallPool, b.waiting)
+	waiters, err := b.creator.Services(b.ctx, "waiter", smallPool, b.waiting)
 	if err != nil {
 		return err
 	}

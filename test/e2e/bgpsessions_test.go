@@ -108,14 +108,16 @@ func TestBGPSessions(t *testing.T) {
 	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
 		r := c.addRouter(lab.RouterOptions{Kind: kind, AS: routersAS})
 		c.run(kind.String(), func(t *testing.T) {
-			for _, s := range sessionCases() {
-				c.run(s.name, func(t *testing.T) { c.tryOut(s, r, node) })
+			for i, s := range sessionCases() {
+				// Writes of one BgpPeer's status are some seconds apart.
+				peer := fmt.Sprintf("%s-%d", r.Name(), i)
+				c.run(s.name, func(t *testing.T) { c.tryOut(s, peer, r, node) })
 			}
 		})
 	}
 }
 
-func (c *cluster) tryOut(s sessionCase, r *lab.Router, node *lab.Host) {
+func (c *cluster) tryOut(s sessionCase, peer string, r *lab.Router, node *lab.Host) {
 	c.t.Helper()
 	if s.setUp != nil {
 		defer s.setUp(c, r, node)()
@@ -142,12 +144,13 @@ func (c *cluster) tryOut(s sessionCase, r *lab.Router, node *lab.Host) {
 		as = 0
 	}
 	defer func() {
-		c.kubectl("delete", "bgppeer", "tor")
+		c.kubectl("delete", "bgppeer", peer)
 		c.noRoute(r, web4)
 		c.noRoute(r, web6)
+		c.reconfigure(r, func(o *lab.RouterOptions) { o.Neighbors = nil })
 	}()
-	c.apply(conf + bgpPeer("tor", address, as, s.peer...))
-	entry := c.sessionIs("tor", node.Name(), v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+	c.apply(conf + bgpPeer(peer, address, as, s.peer...))
+	entry := c.sessionIs(peer, node.Name(), v1alpha2.ConditionEstablished, metav1.ConditionTrue)
 	ctx, cancel := contextWithTimeout(c.t)
 	defer cancel()
 	hop := node.Addr4()

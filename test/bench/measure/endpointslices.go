@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 // EndpointSlice is one with an endpoint on a node, of a Service that has no
@@ -34,14 +33,14 @@ func EndpointSlice(namespace, service, node string, ready bool) *discoveryv1.End
 	}
 }
 
-// CreateEndpointSlices gives each of the Services a ready endpoint on a node.
-func CreateEndpointSlices(ctx context.Context, client kubernetes.Interface, namespace, node string, services []string) error {
+// EndpointSlices gives each of the Services a ready endpoint on a node.
+func (c *Creator) EndpointSlices(ctx context.Context, node string, services ...string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(Clients)
 	for _, service := range services {
 		group.Go(func() error {
-			slice := EndpointSlice(namespace, service, node, true)
-			if _, err := client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
+			slice := EndpointSlice(c.namespace, service, node, true)
+			if _, err := c.client.DiscoveryV1().EndpointSlices(c.namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
 				return fmt.Errorf("creating EndpointSlice %s: %w", service, err)
 			}
 			return nil

@@ -3,10 +3,14 @@ package measure
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -58,20 +62,53 @@ func lastApplied(namespace, name, pool string) string {
 		`"spec":{"ports":[{"name":"http","port":80},{"name":"https","port":443}],"type":"LoadBalancer"}}`, namespace, name, pool)
 }
 
-// CreateServices creates n Services at once: <prefix>-0 and so on, of one
-// pool. It returns their names.
-func CreateServices(ctx context.Context, client kubernetes.Interface, namespace, prefix, pool string, n int) ([]string, error) {
+// Creator creates objects in a namespace, with many clients at once.
+type Creator struct {
+	client    kubernetes.Interface
+	namespace string
+	// clusterIPs counts the ClusterIPs that were asked for.
+	clusterIPs atomic.Uint32
+}
+
+// NewCreator returns a Creator for the only namespace with many Services.
+func NewCreator(client kubernetes.Interface, namespace string) *Creator {
+	return &Creator{client: client, namespace: namespace}
+}
+
+// Services creates n Services at once: <prefix>-0 and so on, of one pool. It
+// returns their names.
+func (c *Creator) Services(ctx context.Context, prefix, pool string, n int) ([]string, error) {
 	names := make([]string, n)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(Clients)
 	for i := range names {
 		names[i] = prefix + "-" + strconv.Itoa(i)
-		group.Go(func() error {
-			if _, err := client.CoreV1().Services(namespace).Create(ctx, Service(namespace, names[i], pool), metav1.CreateOptions{}); err != nil {
-				return fmt.Errorf("creating Service %s: %w", names[i], err)
-			}
-			return nil
-		})
+		group.Go(func() error { return c.Service(ctx, names[i], pool) })
 	}
 	return names, group.Wait()
+}
+
+// Service creates a Service with a ClusterIP of its own choice: where the API
+// server chooses, it creates one Service after the other.
+func (c *Creator) Service(ctx context.Context, name, pool string) error {
+	svc := Service(c.namespace, name, pool)
+	for {
+		svc.Spec.ClusterIP = c.nextClusterIP()
+		_, err := c.client.CoreV1().Services(c.namespace).Create(ctx, svc, metav1.CreateOptions{})
+		switch {
+		case err == nil:
+			return nil
+		case apierrors.IsInvalid(err) && strings.Contains(err.Error(), "already allocated"):
+			// The API server has chosen it for another Service.
+		default:
+			return fmt.Errorf("creating Service %s: %w", name, err)
+		}
+	}
+}
+
+// nextClusterIP is one of the lab's 65,536 that was not asked for yet. The
+// first 256 are for those that a cluster needs itself.
+func (c *Creator) nextClusterIP() string {
+	n := 255 + c.clusterIPs.Add(1)
+	return netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}).String()
 }

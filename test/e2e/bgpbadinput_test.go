@@ -1,0 +1,470 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/randfill"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/test/lab"
+)
+
+// besideBadPeer is a cluster of one node with a good router, whose route and
+// session nothing may touch, and a second one on which a test speaks BGP.
+type besideBadPeer struct {
+	*cluster
+	good, bad   *lab.Router
+	watch       *lab.RouteWatch
+	connections []string
+}
+
+// newBesideBadPeer makes the cluster; more are further lines of the bad BgpPeer's
+// spec.
+func newBesideBadPeer(t *testing.T, good lab.RouterOptions, more ...string) *besideBadPeer {
+	t.Helper()
+	c := &besideBadPeer{cluster: newUnpeered(t, 1, nil, good, lab.RouterOptions{Kind: lab.NoDaemon})}
+	c.good, c.bad = c.Router("r1"), c.Router("r2")
+	c.serveWeb()
+	c.apply(bgpConf("listenPort: 17900") +
+		bgpPeer("good", c.good.Addr4().String(), routersAS) +
+		bgpPeer("bad", c.bad.Addr4().String(), routersAS, more...))
+	c.hasRoute(c.good, web4, "n1")
+	c.watch = c.cluster.watch(c.good, web4)
+	c.connections = c.cluster.connections(c.good)
+	return c
+}
+
+// dial connects to the node's BGP port as the bad peer.
+func (c *besideBadPeer) dial(ctx context.Context) (*lab.BGPConn, error) {
+	return c.bad.DialBGP(ctx, netip.AddrPortFrom(c.Node("n1").Addr4(), 17900))
+}
+
+// connect is dial that does not give up: a session that was just closed is not
+// taken again for a second.
+func (c *besideBadPeer) connect(open *lab.BGPOpen) *lab.BGPConn {
+	c.t.Helper()
+	var conn *lab.BGPConn
+	c.eventually("the node takes the bad peer's connection", func() string {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+		defer cancel()
+		var err error
+		if conn, err = c.dial(ctx); err != nil {
+			return err.Error()
+		}
+		if open == nil {
+			_, err = conn.Await(ctx, bgp.BGP_MSG_OPEN)
+		} else {
+			_, err = conn.Establish(ctx, *open)
+		}
+		if err != nil {
+			return errors.Join(err, conn.Close()).Error()
+		}
+		return ""
+	})
+	c.t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			c.t.Error(err)
+		}
+	})
+	return conn
+}
+
+// unharmed fails the test if the good session or its route was touched, or the
+// speaker ended.
+func (c *besideBadPeer) unharmed() {
+	c.t.Helper()
+	c.unchanged(c.watch, web4)
+	c.sameConnections(c.good, c.connections)
+	if speaker := c.speakers["n1"]; !speaker.Running() {
+		c.t.Errorf("the speaker ended: %v", speaker.Err())
+	}
+}
+
+var badOpen = lab.BGPOpen{AS: routersAS, Hold: 90 * time.Second}
+
+// TestBGPMalformedMessages: a peer that sends what is no BGP loses its session,
+// and the status says why. Nothing else suffers.
+func TestBGPMalformedMessages(t *testing.T) {
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newBesideBadPeer(t, opts)
+		attribute := func(flags, kind byte, value ...byte) []byte {
+			return append([]byte{flags, kind, byte(len(value))}, value...)
+		}
+		update := func(attributes []byte, nlri ...byte) []byte {
+			body := []byte{0, 0, byte(len(attributes) >> 8), byte(len(attributes))}
+			return append(append(body, attributes...), nlri...)
+		}
+		// Each ends the session, whose state says so.
+		for _, bad := range []struct {
+			name  string
+			early bool // in place of OPEN
+			send  func(*lab.BGPConn) error
+		}{
+			{"no marker", true, func(conn *lab.BGPConn) error { return conn.SendRaw(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 10)) }},
+			{"OPEN that is cut off", true, func(conn *lab.BGPConn) error { return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{4, 0}) }},
+			{"OPEN of version 3", true, func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{3, 0xc3, 0x51, 0, 90, 192, 0, 2, 66, 0})
+			}},
+			{"OPEN with a parameter that is longer than it", true, func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{4, 0xc3, 0x51, 0, 90, 192, 0, 2, 66, 4, 2, 200, 65, 4})
+			}},
+			{"OPEN with a hold time of 1 s", true, func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{4, 0xc3, 0x51, 0, 1, 192, 0, 2, 66, 0})
+			}},
+			{"UPDATE before OPEN", true, func(conn *lab.BGPConn) error { return conn.SendBody(bgp.BGP_MSG_UPDATE, update(nil)) }},
+			{"message of no known type", false, func(conn *lab.BGPConn) error { return conn.SendBody(77, nil) }},
+			{"message of 18 bytes", false, func(conn *lab.BGPConn) error {
+				return conn.SendRaw(append(bytes.Repeat([]byte{0xff}, 16), 0, 18, bgp.BGP_MSG_KEEPALIVE))
+			}},
+			{"UPDATE whose attributes end after it", false, func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_UPDATE, []byte{0, 0, 0xff, 0xff, 1})
+			}},
+			{"UPDATE whose withdrawn routes end after it", false, func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_UPDATE, []byte{0xff, 0xff, 1, 2, 3})
+			}},
+			{"UPDATE with a prefix of 200 bits", false, func(conn *lab.BGPConn) error {
+				attributes := bytes.Join([][]byte{attribute(0x40, 1, 0), attribute(0x40, 2, 2, 1, 0, 0, 0xc3, 0x51), attribute(0x40, 3, 192, 168, 93, 2)}, nil)
+				return conn.SendBody(bgp.BGP_MSG_UPDATE, update(attributes, 200, 1, 2, 3, 4))
+			}},
+		} {
+			c.run(bad.name, func(t *testing.T) {
+				open := &badOpen
+				if bad.early {
+					open = nil
+				}
+				conn := c.connect(open)
+				if err := bad.send(conn); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := contextWithTimeout(t)
+				defer cancel()
+				if err := conn.AwaitEnd(ctx); err != nil {
+					t.Errorf("the session goes on: %v", err)
+				}
+				c.unharmed()
+			})
+		}
+		c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "malformed")
+
+		c.run("random messages", func(t *testing.T) {
+			const seed = 11
+			rnd := rand.New(rand.NewPCG(seed, 4))
+			for range 60 {
+				conn := c.connect(&badOpen)
+				for range 1 + rnd.IntN(4) {
+					body := make([]byte, rnd.IntN(200))
+					for i := range body {
+						body[i] = byte(rnd.Uint32())
+					}
+					// The node may have closed the connection already.
+					if conn.SendBody(byte(1+rnd.IntN(6)), body) != nil {
+						break
+					}
+				}
+				if err := conn.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.unharmed()
+		})
+	})
+}
+
+// TestBGPFlood: a peer that announces 200,000 routes of each family is ignored:
+// nothing is installed or passed on, and the speaker's memory is bounded.
+func TestBGPFlood(t *testing.T) {
+	const (
+		count = 200_000
+		// memoryBound is what the project promises for 10,000 addresses, of which
+		// there are none here.
+		memoryBound = 150 << 20
+	)
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newBesideBadPeer(t, opts, twoFamilies()...)
+		before := c.memory("n1")
+		for _, first := range []string{"10.0.0.0", "2001:db8:f::"} {
+			flood := lab.Flood{First: netip.MustParseAddr(first), Count: count, AS: routersAS, NextHop: c.bad.Addr4()}
+			if first != "10.0.0.0" {
+				flood.NextHop = c.bad.Addr6()
+			}
+			conn := c.connect(&badOpen)
+			ctx, cancel := contextWithTimeout(t)
+			defer cancel()
+			// The node closes the session long before the end.
+			if err := conn.Flood(ctx, flood, false); err == nil {
+				t.Logf("all %d routes were taken", count)
+			}
+			c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "routes")
+			within := netip.PrefixFrom(flood.First, 8)
+			for _, n := range []*lab.Namespace{c.Node("n1").Namespace, c.good.Namespace} {
+				if routes, err := n.CountRoutes(within.Masked()); err != nil || routes > 20 {
+					t.Errorf("%s has %d routes of the flood: %v", n.Name(), routes, err)
+				}
+			}
+			if err := conn.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c.kubectl("delete", "bgppeer", "bad")
+			c.apply(bgpPeer("bad", c.bad.Addr4().String(), routersAS, twoFamilies()...))
+		}
+		after := c.memory("n1")
+		t.Logf("the speaker's resident memory: %d MiB before, at most %d MiB", before>>20, after>>20)
+		if after > memoryBound {
+			t.Errorf("the speaker's resident memory grew from %d to %d MiB", before>>20, after>>20)
+		}
+		c.unharmed()
+	})
+}
+
+// memory is the largest resident memory that a node's speaker has had, in bytes.
+func (c *cluster) memory(node string) uint64 {
+	c.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.speakers[node].Pid()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if fields := strings.Fields(line); fields[0] == "VmHWM:" {
+			kib, err := strconv.ParseUint(fields[1], 10, 64)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	c.t.Fatalf("no resident memory in %s", status)
+	return 0
+}
+
+// TestBGPFlappingPeer: a peer whose session comes and goes every second costs
+// the API server a few writes, and the other session nothing.
+func TestBGPFlappingPeer(t *testing.T) {
+	const (
+		duration = 40 * time.Second
+		// writesBound is the writes of one entry in that time: five at once, one
+		// each ten seconds, and some of the good peer's beginning.
+		writesBound = 5 + 4 + 3
+	)
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newBesideBadPeer(t, opts, "transport: {passiveMode: true}")
+		changes, err := c.api.Watch(t.Context(), &v1alpha2.BgpPeerList{}, client.MatchingFields{"metadata.name": "bad"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), duration)
+		defer cancel()
+		sessions := lab.FlapBGP(ctx, badOpen, time.Second, c.dial)
+		changes.Stop()
+		writes := 0
+		for event := range changes.ResultChan() {
+			if event.Type == watch.Modified {
+				writes++
+			}
+		}
+		t.Logf("%d sessions in %v, %d writes of the status", sessions, duration, writes)
+		if sessions < 5 {
+			t.Errorf("the peer had %d sessions", sessions)
+		}
+		if writes > writesBound {
+			t.Errorf("the status was written %d times, want at most %d", writes, writesBound)
+		}
+		c.unharmed()
+		c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse)
+		if flops := c.flops("bad", "n1"); int(flops) < sessions/2 {
+			t.Errorf("the status counts %d losses of %d sessions", flops, sessions)
+		}
+	})
+}
+
+// TestBGPMistakes: a BgpPeer with another AS or password than its router has no
+// session and says why; the session beside it stays.
+func TestBGPMistakes(t *testing.T) {
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newUnpeered(t, 1, nil, opts, opts)
+		good, bad, node := c.Router("r1"), c.Router("r2"), c.Node("n1")
+		c.serveWeb()
+		c.apply(bgpConf("listenPort: -1") + bgpPeer("r1", good.Addr4().String(), routersAS))
+		c.hasRoute(good, web4, "n1")
+		w, connections := c.watch(good, web4), c.connections(good)
+		own := func(change func(*lab.Neighbor)) {
+			c.reconfigure(bad, func(o *lab.RouterOptions) {
+				o.Neighbors = []lab.Neighbor{{Address: node.Addr4(), AS: nodesAS, Passive: true}}
+				change(&o.Neighbors[0])
+			})
+		}
+		for _, mistake := range []struct {
+			name     string
+			as       int
+			peer     []string
+			neighbor func(*lab.Neighbor)
+			says     []string
+		}{
+			{"the BgpPeer has another AS", 65099, nil, func(*lab.Neighbor) {}, []string{"AS is 50001, expected 65099"}},
+			{"the router expects another AS", routersAS, nil, func(n *lab.Neighbor) { n.AS = 65098 }, []string{"AS"}},
+			{"the router has no password", routersAS, []string{"  authPassword: secret"}, func(*lab.Neighbor) {}, []string{"connecting"}},
+			{"the node has no password", routersAS, nil, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting"}},
+			{"passwords differ", routersAS, []string{"  authPassword: sekret"}, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting"}},
+		} {
+			c.run(mistake.name, func(t *testing.T) {
+				own(mistake.neighbor)
+				c.apply(bgpPeer("mistaken", bad.Addr4().String(), mistake.as, mistake.peer...))
+				entry := c.sessionIs("mistaken", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, mistake.says...)
+				t.Logf("%+v", entry.Conditions)
+				c.kubectl("delete", "bgppeer", "mistaken")
+			})
+		}
+		c.unchanged(w, web4)
+		c.sameConnections(good, connections)
+	})
+}
+
+// TestBGPRouterRestarted kills a router's daemon and starts it again: sessions
+// and routes come back by themselves.
+func TestBGPRouterRestarted(t *testing.T) {
+	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
+		c := newBGPServed(t, 2, opts, opts)
+		other, r := c.Router("r1"), c.Router("r2")
+		w, connections := c.watch(other, web4), c.connections(other)
+		for range 2 {
+			if err := r.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			for _, node := range c.nodeNames() {
+				c.sessionIs("r2", node, v1alpha2.ConditionEstablished, metav1.ConditionFalse)
+			}
+			if err := r.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.established(r, c.nodeNames()...)
+			c.hasRoute(r, web4, c.nodeNames()...)
+			c.paths(r, web4, "is there", c.nodeNames(), func(lab.BGPPath) bool { return true })
+		}
+		c.unchanged(w, web4)
+		c.sameConnections(other, connections)
+	})
+}
+
+// TestBGPRandomObjects fills BgpPeers and BgpConfs at random. Whatever the API
+// server accepts, the speaker lives, and the sessions that others ask for stay
+// or, when the router itself changes, come back.
+func TestBGPRandomObjects(t *testing.T) {
+	const seed, peers, confs = 5, 400, 40
+	c := newUnpeered(t, 1, nil, frrRouter())
+	r := c.Router("r1")
+	c.serveWeb()
+	c.apply(bgpConf("listenPort: 17900") + bgpPeer("r1", r.Addr4().String(), routersAS))
+	c.hasRoute(r, web4, "n1")
+	w, connections, speaker := c.watch(r, web4), c.connections(r), c.speakers["n1"]
+	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).Funcs(plausible()...)
+	accepted := 0
+	for i := range peers {
+		peer := &v1alpha2.BgpPeer{}
+		filler.Fill(&peer.Spec)
+		peer.Name = fmt.Sprintf("random-%d", i%40)
+		if c.put(peer) {
+			accepted++
+		}
+	}
+	if accepted < peers/10 {
+		t.Errorf("the API server took %d of %d BgpPeers, so there was little to try", accepted, peers)
+	}
+	c.eventually("the speaker has seen them all", func() string {
+		for _, p := range c.bgpPeers() {
+			if p.Spec.NodeSelector == nil && len(p.Status.NodesPeerStatus["n1"].Conditions) == 0 {
+				return p.Name + " has no conditions"
+			}
+		}
+		return ""
+	})
+	c.unchanged(w, web4)
+	c.sameConnections(r, connections)
+
+	acceptedConfs := 0
+	for range confs {
+		conf := &v1alpha2.BgpConf{}
+		filler.Fill(&conf.Spec)
+		conf.Name = v1alpha2.BgpConfName
+		if c.put(conf) {
+			acceptedConfs++
+		}
+	}
+	t.Logf("the API server took %d of %d BgpPeers and %d of %d BgpConfs", accepted, peers, acceptedConfs, confs)
+	if acceptedConfs < confs/10 {
+		t.Errorf("the API server took %d of %d BgpConfs, so there was little to try", acceptedConfs, confs)
+	}
+	c.kubectl("delete", "bgpconf", "default")
+	c.apply(bgpConf("listenPort: 17900"))
+	c.established(r, "n1")
+	c.hasRoute(r, web4, "n1")
+	if !speaker.Running() {
+		t.Errorf("the speaker ended: %v", speaker.Err())
+	}
+}
+
+// put creates an object or replaces its spec, and tells whether the API server
+// took it.
+func (c *cluster) put(object client.Object) bool {
+	c.t.Helper()
+	if current, ok := object.DeepCopyObject().(client.Object); ok && c.api.Get(c.t.Context(), client.ObjectKeyFromObject(object), current) == nil {
+		object.SetResourceVersion(current.GetResourceVersion())
+		return c.api.Update(c.t.Context(), object) == nil
+	}
+	return c.api.Create(c.t.Context(), object) == nil
+}
+
+// plausible are functions that fill in what stands a chance with the API server.
+// Neighbors are in networks that are not there.
+func plausible() []any {
+	pick := func(r randfill.Continue, texts ...string) string { return texts[r.Intn(len(texts))] }
+	return []any{
+		func(n *v1alpha2.Uint32, r randfill.Continue) {
+			*n = v1alpha2.Uint32([]uint32{0, 1, 2, 120, 255, 256, 4095, 65535, 65537, 131073, 4200000000}[r.Intn(11)])
+		},
+		func(s *v1alpha2.Seconds, r randfill.Continue) {
+			*s = v1alpha2.Seconds(pick(r, "", "0", "1", "3", "30", "90", "65535"))
+		},
+		func(n *int32, r randfill.Continue) {
+			*n = []int32{-1, 0, 1, 3, 100, 179, 17901, 60000, 65535}[r.Intn(9)]
+		},
+		func(s *string, r randfill.Continue) { *s = pick(r, "", "", "a", "x-1", "default", "%", "Ä", "a b") },
+		func(p *v1alpha2.PeerConf, r randfill.Continue) {
+			r.FillNoCustom(p)
+			p.NeighborAddress = pick(r, "", "198.51.100.7", "198.51.100.8", "2001:db8:5::1", "::ffff:198.51.100.9", "fe80::5%eth33", "127.0.0.1", "192.168.93.11")
+			p.NeighborInterface = pick(r, "", "", "", "eth33", "lo", "nothere0")
+			p.RemovePrivateAs = pick(r, "", "NONE", "ALL", "REPLACE")
+			p.Vrf, p.PeerGroup = pick(r, "", "", "", "red"), pick(r, "", "", "", "spine")
+		},
+		func(t *v1alpha2.Transport, r randfill.Continue) {
+			r.FillNoCustom(t)
+			t.LocalAddress = pick(r, "", "", "192.168.93.11", "198.51.100.99", "fd93::11")
+			t.RemoteAddress = ""
+		},
+		func(f *v1alpha2.Family, r randfill.Continue) {
+			f.Afi, f.Safi = pick(r, "", "AFI_IP", "AFI_IP6", "AFI_L2VPN"), pick(r, "", "SAFI_UNICAST", "SAFI_EVPN")
+		},
+		func(s *metav1.LabelSelector, r randfill.Continue) {
+			s.MatchLabels = map[string]string{"kubernetes.io/hostname": pick(r, "n1", "n2", "")}
+		},
+		func(s *v1alpha2.BgpConfSpec, r randfill.Continue) {
+			r.FillNoCustom(s)
+			s.RouterID = pick(r, "", "", "192.0.2.1", "255.255.255.255", "0.0.0.1")
+			s.ListenAddresses = [][]string{nil, nil, {"192.168.93.11"}, {"127.0.0.1", "127.0.0.1"}, {"::"}, {"203.0.113.77"}}[r.Intn(6)]
+			s.NextHops = pick(r, "", "self", "nodes")
+			s.Policy = pick(r, "", "", "no-such-policy")
+		},
+	}
+}
