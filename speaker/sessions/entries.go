@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -44,6 +45,12 @@ type version[E any] struct {
 
 func newEntries[E any](of entriesOf[E]) *entries[E] {
 	return &entries[E]{entriesOf: of, written: map[string]version[E]{}, paces: map[string]*pace{}}
+}
+
+// keep forgets the objects that are not there any more.
+func (e *entries[E]) keep(there map[string]bool) {
+	maps.DeleteFunc(e.written, func(name string, _ version[E]) bool { return !there[name] })
+	maps.DeleteFunc(e.paces, func(name string, _ *pace) bool { return !there[name] })
 }
 
 // unread is what it means that an object could not be read: nothing if there

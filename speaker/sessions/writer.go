@@ -217,9 +217,12 @@ func (w *Writer) sync(ctx context.Context, i item) (time.Duration, error) {
 		return 0, fmt.Errorf("listing BgpPeers: %w", err)
 	}
 	w.queue.Add(item{kind: theBgpConf})
+	there := make(map[string]bool, len(peers.Items))
 	for p := range peers.Items {
+		there[peers.Items[p].Name] = true
 		w.queue.Add(item{aBgpPeer, peers.Items[p].Name})
 	}
+	w.peers.keep(there)
 	return 0, nil
 }
 
