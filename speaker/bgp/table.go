@@ -122,14 +122,21 @@ func (s *Server) applyRoutes() error {
 			return err
 		}
 	}
+	// What is withdrawn comes last: an aggregate is there before its members go,
+	// and the other way round.
 	var errs []error
-	for prefix := range t.dirty {
-		if err := s.applyRoute(prefix, targets[prefix]); err != nil {
-			errs = append(errs, fmt.Errorf("announcing %v: %w", prefix, err))
-			continue
+	for _, withdrawing := range []bool{false, true} {
+		for prefix := range t.dirty {
+			if (t.wanted[prefix] == nil) != withdrawing {
+				continue
+			}
+			if err := s.applyRoute(prefix, targets[prefix]); err != nil {
+				errs = append(errs, fmt.Errorf("announcing %v: %w", prefix, err))
+				continue
+			}
+			delete(t.dirty, prefix)
+			s.version++
 		}
-		delete(t.dirty, prefix)
-		s.version++
 	}
 	return errors.Join(errs...)
 }
