@@ -16,6 +16,7 @@ import (
 type scale struct {
 	*cluster
 	clientset kubernetes.Interface
+	creator   *measure.Creator
 	journal   *measure.Journal
 }
 
@@ -36,7 +37,7 @@ func TestScale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scale{cluster: c, clientset: clientset, journal: journal}
+	s := &scale{cluster: c, clientset: clientset, creator: measure.NewCreator(clientset, "dev"), journal: journal}
 	c.startController()
 	s.addressed(1, s.create("first", "big", 1)...)
 
@@ -139,7 +140,7 @@ func TestScale(t *testing.T) {
 // create creates Services of a pool at once, and returns their names.
 func (s *scale) create(prefix, pool string, n int) []string {
 	s.t.Helper()
-	names, err := measure.CreateServices(s.t.Context(), s.clientset, "dev", prefix, pool, n)
+	names, err := s.creator.Services(s.t.Context(), prefix, pool, n)
 	if err != nil {
 		s.t.Fatal(err)
 	}
