@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/test/bench/measure"
@@ -109,13 +110,16 @@ func (g *bgpBench) deletePeers() error {
 // editPeers changes both BgpPeers.
 func (g *bgpBench) editPeers(edit func(*v1alpha2.BgpPeerSpec)) error {
 	for _, router := range g.routers {
-		var peer v1alpha2.BgpPeer
-		if err := g.objects.Get(g.ctx, named(router.Name()), &peer); err != nil {
-			return fmt.Errorf("reading BgpPeer %s: %w", router.Name(), err)
-		}
-		edit(&peer.Spec)
-		if err := g.objects.Update(g.ctx, &peer); err != nil {
-			return fmt.Errorf("updating BgpPeer %s: %w", router.Name(), err)
+		err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // the speakers write its status
+			var peer v1alpha2.BgpPeer
+			if err := g.objects.Get(g.ctx, named(router.Name()), &peer); err != nil {
+				return err
+			}
+			edit(&peer.Spec)
+			return g.objects.Update(g.ctx, &peer)
+		})
+		if err != nil {
+			return fmt.Errorf("editing BgpPeer %s: %w", router.Name(), err)
 		}
 	}
 	return nil
@@ -170,7 +174,7 @@ func (g *bgpBench) awaitCount(n int) error {
 			return err
 		}
 		err = g.patiently(func(ctx context.Context) error {
-			_, err := watch.WaitCount(ctx, poolPrefix, n)
+			_, err := watch.WaitCount(ctx, poolsPrefix(), n)
 			return err
 		})
 		watch.Close()
@@ -180,6 +184,9 @@ func (g *bgpBench) awaitCount(n int) error {
 	}
 	return nil
 }
+
+// poolsPrefix has the addresses of all pools.
+func poolsPrefix() netip.Prefix { return netip.MustParsePrefix("10.128.0.0/14") }
 
 // patiently bounds what waits for others.
 func (g *bgpBench) patiently(wait func(context.Context) error) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -17,9 +18,6 @@ const (
 	routesLimit        = 3 * time.Second
 	speakerMemoryLimit = 150 << 20
 )
-
-// poolPrefix has all addresses of the big pool.
-var poolPrefix = netip.MustParsePrefix("10.128.0.0/16")
 
 // manyRoutes announces thousands of routes at once: on sessions that are up, on
 // new sessions, and by speakers that start.
@@ -121,15 +119,16 @@ func (g *bgpBench) announceAll(t *table, what string, limit time.Duration, chang
 // and returns when it had the first route, and when it had all.
 func (g *bgpBench) awaitComplete(watch *lab.RouteWatch) (first, last time.Time, err error) {
 	err = g.patiently(func(ctx context.Context) error {
-		if _, err := watch.WaitCount(ctx, poolPrefix, g.routes); err != nil {
+		if _, err := watch.WaitCount(ctx, poolsPrefix(), g.routes); err != nil {
 			return err
 		}
+		pools := poolsPrefix()
 		return measure.Until(ctx, func() (bool, error) {
 			complete := map[netip.Prefix]time.Time{}
 			first, last = time.Time{}, time.Time{}
 			for _, change := range watch.Changes(netip.Prefix{}) {
 				switch {
-				case !poolPrefix.Contains(change.Prefix.Addr()):
+				case !pools.Contains(change.Prefix.Addr()):
 					continue
 				case len(change.NextHops) != len(g.nodes):
 					delete(complete, change.Prefix)
@@ -153,33 +152,47 @@ func (g *bgpBench) fillRoutes() error {
 	begin := time.Now()
 	var spare []string
 	for name, history := range g.journal.Histories() {
-		addr, err := netip.ParseAddr(history.Address)
-		if err == nil && poolPrefix.Contains(addr) && !slices.Contains(g.announced, name) {
+		ofBigPool := strings.HasPrefix(history.Address, "10.128.")
+		if ofBigPool && !slices.Contains(g.announced, name) {
 			spare = append(spare, name)
 		}
 	}
 	slices.Sort(spare)
 	missing := max(0, g.routes-len(g.announced))
-	if n := missing - len(spare); n > 0 {
-		names, err := g.creator.Services(g.ctx, "routed", bigPool, n)
-		if err != nil {
-			return err
-		}
-		if err := g.journal.Await(g.ctx, n, names...); err != nil {
-			return err
-		}
-		spare = append(spare, names...)
-	}
-	g.progress("there are as many Services as routes after %v", time.Since(begin).Round(time.Millisecond))
-	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), spare[:missing]...); err != nil {
+	chosen := spare[:min(missing, len(spare))]
+	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), chosen...); err != nil {
 		return err
 	}
-	g.announced = append(g.announced, spare[:missing]...)
-	g.progress("they have endpoints after %v", time.Since(begin).Round(time.Millisecond))
+	g.announced = append(g.announced, chosen...)
+	if err := g.addMissing(missing - len(chosen)); err != nil {
+		return err
+	}
+	g.progress("there are as many Services as routes after %v", time.Since(begin).Round(time.Millisecond))
 	if err := g.awaitCount(g.routes); err != nil {
 		return err
 	}
 	return g.settle() // the status of the Eip comes last
+}
+
+// addMissing adds Services that nothing is measured of. The controller takes
+// them over when it starts, which is faster than when it gives the addresses.
+func (g *bgpBench) addMissing(n int) error {
+	if n == 0 {
+		return nil
+	}
+	if err := g.controller.Stop(g.ctx); err != nil {
+		return err
+	}
+	// The controller gives the lowest addresses first.
+	names, err := g.creator.ServicesInUse(g.ctx, "routed", bigPool, netip.MustParseAddr("10.128.64.0"), g.Nodes()[0].Name(), n)
+	if err != nil {
+		return err
+	}
+	g.announced = append(g.announced, names...)
+	if err := g.startController(); err != nil {
+		return err
+	}
+	return g.fill("taken-over", 1)
 }
 
 // cpuTimes are what processes have used.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -210,13 +211,16 @@ func (b *bench) editService(name string, edit func(*corev1.Service)) error {
 }
 
 func (b *bench) editEip(name string, edit func(*v1alpha2.Eip)) error {
-	var eip v1alpha2.Eip
-	if err := b.objects.Get(b.ctx, named(name), &eip); err != nil {
-		return fmt.Errorf("reading Eip %s: %w", name, err)
-	}
-	edit(&eip)
-	if err := b.objects.Update(b.ctx, &eip); err != nil {
-		return fmt.Errorf("updating Eip %s: %w", name, err)
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // the controller writes its status
+		var eip v1alpha2.Eip
+		if err := b.objects.Get(b.ctx, named(name), &eip); err != nil {
+			return err
+		}
+		edit(&eip)
+		return b.objects.Update(b.ctx, &eip)
+	})
+	if err != nil {
+		return fmt.Errorf("editing Eip %s: %w", name, err)
 	}
 	return nil
 }

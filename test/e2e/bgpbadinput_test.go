@@ -108,13 +108,20 @@ func TestBGPMalformedMessages(t *testing.T) {
 			body := []byte{0, 0, byte(len(attributes) >> 8), byte(len(attributes))}
 			return append(append(body, attributes...), nlri...)
 		}
+		whole := func(last []byte) func(*lab.BGPConn) error {
+			attributes := bytes.Join([][]byte{attribute(0x40, 1, 0), attribute(0x40, 2, 2, 1, 0, 0, 0xc3, 0x51), attribute(0x40, 3, 192, 168, 93, 2), last}, nil)
+			return func(conn *lab.BGPConn) error {
+				return conn.SendBody(bgp.BGP_MSG_UPDATE, update(attributes, 24, 10, 0, 0))
+			}
+		}
 		// Each ends the session, whose state says so.
 		for _, bad := range []struct {
 			name  string
 			early bool // in place of OPEN
 			send  func(*lab.BGPConn) error
 		}{
-			{"no marker", true, func(conn *lab.BGPConn) error { return conn.SendRaw(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 10)) }},
+			// As BGP it has a length of 18,245 bytes.
+			{"HTTP", true, func(conn *lab.BGPConn) error { return conn.SendRaw(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 2000)) }},
 			{"OPEN that is cut off", true, func(conn *lab.BGPConn) error { return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{4, 0}) }},
 			{"OPEN of version 3", true, func(conn *lab.BGPConn) error {
 				return conn.SendBody(bgp.BGP_MSG_OPEN, []byte{3, 0xc3, 0x51, 0, 90, 192, 0, 2, 66, 0})
@@ -137,9 +144,12 @@ func TestBGPMalformedMessages(t *testing.T) {
 				return conn.SendBody(bgp.BGP_MSG_UPDATE, []byte{0xff, 0xff, 1, 2, 3})
 			}},
 			{"UPDATE with a prefix of 200 bits", false, func(conn *lab.BGPConn) error {
-				attributes := bytes.Join([][]byte{attribute(0x40, 1, 0), attribute(0x40, 2, 2, 1, 0, 0, 0xc3, 0x51), attribute(0x40, 3, 192, 168, 93, 2)}, nil)
-				return conn.SendBody(bgp.BGP_MSG_UPDATE, update(attributes, 200, 1, 2, 3, 4))
+				return conn.SendBody(bgp.BGP_MSG_UPDATE, update(nil, 200, 1, 2, 3, 4))
 			}},
+			{"MP_REACH_NLRI that ends with the SAFI", false, whole(attribute(0x80, 14, 0, 2, 1))},
+			{"MP_REACH_NLRI with a VPLS prefix that is cut off", false, whole(attribute(0x80, 14, 0, 25, 65, 0, 0, 9, 7, 0, 0, 0, 0, 0, 0, 0, 1))},
+			{"MP_UNREACH_NLRI with a FlowSpec rule that is cut off", false, whole(attribute(0x80, 15, 0, 2, 133, 1, 1, 13, 184))},
+			{"Prefix-SID that is cut off", false, whole(attribute(0xc0, 40, 5, 0, 0, 0, 2, 0, 0, 0, 3))},
 		} {
 			c.run(bad.name, func(t *testing.T) {
 				open := &badOpen
@@ -163,9 +173,9 @@ func TestBGPMalformedMessages(t *testing.T) {
 		c.run("random messages", func(t *testing.T) {
 			const seed = 11
 			rnd := rand.New(rand.NewPCG(seed, 4))
-			for range 60 {
+			for range 10 {
 				conn := c.connect(&badOpen)
-				for range 1 + rnd.IntN(4) {
+				for range 20 {
 					body := make([]byte, rnd.IntN(200))
 					for i := range body {
 						body[i] = byte(rnd.Uint32())
@@ -185,45 +195,56 @@ func TestBGPMalformedMessages(t *testing.T) {
 }
 
 // TestBGPFlood: a peer that announces 200,000 routes of each family is ignored:
-// nothing is installed or passed on, and the speaker's memory is bounded.
+// nothing is kept, installed or passed on.
 func TestBGPFlood(t *testing.T) {
 	const (
 		count = 200_000
-		// memoryBound is what the project promises for 10,000 addresses, of which
-		// there are none here.
-		memoryBound = 150 << 20
+		// growth is far less than the routes would need.
+		growth = 50 << 20
 	)
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
 		c := newBesideBadPeer(t, opts, twoFamilies()...)
+		conn := c.connect(&badOpen)
 		before := c.memory("n1")
-		for _, first := range []string{"10.0.0.0", "2001:db8:f::"} {
-			flood := lab.Flood{First: netip.MustParseAddr(first), Count: count, AS: routersAS, NextHop: c.bad.Addr4()}
-			if first != "10.0.0.0" {
-				flood.NextHop = c.bad.Addr6()
-			}
-			conn := c.connect(&badOpen)
-			ctx, cancel := contextWithTimeout(t)
-			defer cancel()
-			// The node closes the session long before the end.
-			if err := conn.Flood(ctx, flood, false); err == nil {
-				t.Logf("all %d routes were taken", count)
-			}
-			c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "routes")
-			within := netip.PrefixFrom(flood.First, 8)
-			for _, n := range []*lab.Namespace{c.Node("n1").Namespace, c.good.Namespace} {
-				if routes, err := n.CountRoutes(within.Masked()); err != nil || routes > 20 {
-					t.Errorf("%s has %d routes of the flood: %v", n.Name(), routes, err)
-				}
-			}
-			if err := conn.Close(); err != nil {
+		ctx, cancel := contextWithTimeout(t)
+		defer cancel()
+		for _, flood := range []lab.Flood{
+			{First: netip.MustParseAddr("10.0.0.0"), NextHop: c.bad.Addr4()},
+			{First: netip.MustParseAddr("2001:db8:f::"), NextHop: c.bad.Addr6()},
+		} {
+			flood.Count, flood.AS = count, routersAS
+			begin := time.Now()
+			if err := conn.Flood(ctx, flood, false); err != nil {
 				t.Fatal(err)
 			}
-			c.kubectl("delete", "bgppeer", "bad")
-			c.apply(bgpPeer("bad", c.bad.Addr4().String(), routersAS, twoFamilies()...))
+			t.Logf("%d routes were sent in %v", count, time.Since(begin))
+			within := netip.PrefixFrom(flood.First, 8).Masked()
+			for _, n := range []*lab.Namespace{c.Node("n1").Namespace, c.good.Namespace} {
+				before, err := n.CountRoutes(within)
+				if err != nil || before > 20 { // those of the lab
+					t.Errorf("%s has %d routes in %s: %v", n.Name(), before, within, err)
+				}
+			}
 		}
+		// What is announced now comes after the flood.
+		c.apply(loadBalancer("late", "nginx", fromPool("bgp-eip"), wantsAddress("172.22.0.9")))
+		c.hasIP("dev", "late", "172.22.0.9")
+		c.hasRoute(c.good, "172.22.0.9/32", "n1")
+		c.eventually("the bad peer hears of a new route", func() string {
+			for _, m := range conn.Received() {
+				if update, ok := m.Body.(*bgp.BGPUpdate); ok {
+					for _, p := range update.NLRI {
+						if p.String() == "172.22.0.9/32" {
+							return ""
+						}
+					}
+				}
+			}
+			return "not yet"
+		})
 		after := c.memory("n1")
-		t.Logf("the speaker's resident memory: %d MiB before, at most %d MiB", before>>20, after>>20)
-		if after > memoryBound {
+		t.Logf("the speaker's largest resident memory: %d MiB before the flood, %d MiB after", before>>20, after>>20)
+		if after > before+growth {
 			t.Errorf("the speaker's resident memory grew from %d to %d MiB", before>>20, after>>20)
 		}
 		c.unharmed()
@@ -301,6 +322,7 @@ func TestBGPMistakes(t *testing.T) {
 		c.hasRoute(good, web4, "n1")
 		w, connections := c.watch(good, web4), c.connections(good)
 		own := func(change func(*lab.Neighbor)) {
+			c.reconfigure(bad, func(o *lab.RouterOptions) { o.Neighbors = nil })
 			c.reconfigure(bad, func(o *lab.RouterOptions) {
 				o.Neighbors = []lab.Neighbor{{Address: node.Addr4(), AS: nodesAS, Passive: true}}
 				change(&o.Neighbors[0])

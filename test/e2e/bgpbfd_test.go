@@ -73,7 +73,7 @@ func TestBGPBFD(t *testing.T) {
 				c.bfdIs("tor6", "Up", "n1", "n2")
 			}
 			whole()
-			for round := range 3 {
+			for round := range 2 {
 				w := c.watch(r, web4, web6)
 				cut := time.Now()
 				if err := c.Partition(r.Host, lost); err != nil {
@@ -99,6 +99,10 @@ func TestBGPBFD(t *testing.T) {
 					}
 					c.hasEvent("BgpPeer", "", peer, "Warning SessionDown", "node n1", "BFD")
 				}
+				metrics, err := lost.Get(ctx, "http://127.0.0.1:50053/metrics")
+				if down := fmt.Sprintf("fairway_bgp_session_up{neighbor=%q,peer=\"tor4\"} 0\n", r.Addr4()); err != nil || !strings.Contains(metrics, down) {
+					t.Errorf("no %s in\n%s%v", down, metrics, err)
+				}
 				for _, peer := range []string{"tor4", "tor6"} {
 					if flops := c.flops(peer, "n2"); flops != 0 {
 						t.Errorf("the session of n2 with %s was lost %d times", peer, flops)
@@ -120,7 +124,10 @@ func TestBGPBFDMultihop(t *testing.T) {
 	c.serveWeb()
 	c.apply(bgpConf())
 	node := c.Node("n1")
-	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
+	for kind, arrivesWith := range map[lab.RouterKind]int{
+		lab.FRR:  254,
+		lab.BIRD: 63, // it sends multihop packets with the kernel's usual TTL
+	} {
 		c.run(kind.String(), func(t *testing.T) {
 			r := c.addRouter(lab.RouterOptions{Kind: kind, AS: routersAS})
 			defer twoHops(c, r, node)()
@@ -130,19 +137,16 @@ func TestBGPBFDMultihop(t *testing.T) {
 				o.Neighbors = []lab.Neighbor{far}
 			})
 			c.apply(bgpPeer(r.Name(), farAddress(r).String(), routersAS, "ebgpMultihop: {enabled: true, multihopTtl: 2}",
-				"bfd: {minTx: 100, minRx: 100, detectMultiplier: 3, multihop: true, minimumTTL: 254}"))
+				fmt.Sprintf("bfd: {minTx: 100, minRx: 100, detectMultiplier: 3, multihop: true, minimumTTL: %d}", arrivesWith)))
 			ctx, cancel := contextWithTimeout(t)
 			defer cancel()
 			p := netip.MustParsePrefix(web4)
 			w := c.watch(r, web4)
 			defer w.Close()
 			c.bfdIs(r.Name(), "Up", "n1")
-			has := func(s lab.BFDSession, err error) {
-				if err != nil || s.State != "Up" || !s.Multihop && kind == lab.FRR {
-					t.Errorf("the router's BFD session is %+v: %v", s, err)
-				}
+			if s, err := r.BFD(ctx, node.Addr4()); err != nil || s.State != "Up" || !s.Multihop {
+				t.Errorf("the router's BFD session is %+v: %v", s, err)
 			}
-			has(r.BFD(ctx, node.Addr4()))
 			if _, err := w.WaitCount(ctx, p, 1); err != nil {
 				t.Fatal(err)
 			}
@@ -199,18 +203,6 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 			c.bfdIs("r1", "Up", "n1")
 			c.sameConnections(r, before)
 		})
-		c.run("the node's BFD is turned off and on", func(t *testing.T) {
-			c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
-			c.eventually("the status has no BFD", func() string {
-				if is := c.bgpPeer("r1").Status.NodesPeerStatus["n1"].BFDState; is != nil {
-					return fmt.Sprintf("it is %+v", is)
-				}
-				return ""
-			})
-			c.apply(bgpPeer("r1", r.Addr4().String(), routersAS, fastBFD))
-			c.bfdIs("r1", "Up", "n1")
-			c.sameConnections(r, before)
-		})
 		c.run("the neighbor turns BFD off and on", func(t *testing.T) {
 			own(nil)
 			c.bfdIs("r1", "Down", "n1")
@@ -219,7 +211,19 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 			c.bfdIs("r1", "Up", "n1")
 			c.sameConnections(r, before)
 		})
-		if opts.Kind == lab.FRR {
+		if opts.Kind == lab.FRR { // BIRD takes AdminDown for a lost path
+			c.run("the node's BFD is turned off and on", func(t *testing.T) {
+				c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
+				c.eventually("the status has no BFD", func() string {
+					if is := c.bgpPeer("r1").Status.NodesPeerStatus["n1"].BFDState; is != nil {
+						return fmt.Sprintf("it is %+v", is)
+					}
+					return ""
+				})
+				c.apply(bgpPeer("r1", r.Addr4().String(), routersAS, fastBFD))
+				c.bfdIs("r1", "Up", "n1")
+				c.sameConnections(r, before)
+			})
 			c.run("the neighbor's administrator shuts BFD down", func(t *testing.T) {
 				profile := "profile " + c.bfdProfile(r)
 				c.vtysh(r, "configure terminal", "bfd", profile, "shutdown")
@@ -322,30 +326,30 @@ func (c *cluster) restartBFDD(r *lab.Router) {
 // TestBGPBFDAndRestart: what a router does when a speaker that it watches by BFD
 // is killed, or is replaced by a roll-out, while graceful restart asks it to keep
 // the routes. BFD of the speaker ends with it, as the C bit of its packets says.
+// BIRD takes that for a lost path, and AdminDown too, unless it is told that BFD
+// is to begin a graceful restart.
 func TestBGPBFDAndRestart(t *testing.T) {
-	for _, test := range []struct {
-		opts            lab.RouterOptions
-		killed, stopped bool // whether the route stays
+	graceful := func(n *lab.Neighbor) { n.Extra = "bfd graceful;" }
+	for name, test := range map[string]struct {
+		opts  lab.RouterOptions
+		stays bool
 	}{
-		{opts: frrRouter(watched), killed: true, stopped: true},
-		{opts: birdRouter(watched), killed: false, stopped: true},
+		"FRR":                {frrRouter(watched), true},
+		"BIRD":               {birdRouter(watched), false},
+		"BIRD, bfd graceful": {birdRouter(watched, graceful), true},
 	} {
-		t.Run(test.opts.Kind.String(), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			c := newRestartable(t, 1, []string{fastBFD}, test.opts)
 			r := c.Router("r1")
 			for _, kill := range []bool{true, false} {
-				want := test.stopped
-				if kill {
-					want = test.killed
-				}
 				c.bfdIs("r1", "Up", "n1")
 				w := c.watch(r, web4, web6)
 				c.restart("n1", kill)
 				for _, prefix := range []string{web4, web6} {
 					gaps := w.Gaps(netip.MustParsePrefix(prefix))
 					t.Logf("killed %t: %s had gaps %v", kill, prefix, gaps)
-					if stayed := len(gaps) == 0; stayed != want {
-						t.Errorf("killed %t: the route to %s stayed: %t, want %t", kill, prefix, stayed, want)
+					if stayed := len(gaps) == 0; stayed != test.stays {
+						t.Errorf("killed %t: the route to %s stayed: %t, want %t", kill, prefix, stayed, test.stays)
 					}
 				}
 				w.Close()

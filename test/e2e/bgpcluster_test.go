@@ -79,7 +79,7 @@ func newUnpeered(t *testing.T, nodes int, speakerArgs []string, routers ...lab.R
 
 // newBGPServed is newBGP with a ready pod nginx-<node> on each node, the Eip
 // bgp-eip of 172.22.0.2-172.22.0.10 and the Service web at 172.22.0.2, whose
-// route each router has.
+// route each router has and which each node forwards.
 func newBGPServed(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
 	return newBGPServedWith(t, nodes, nil, routers...)
@@ -95,7 +95,26 @@ func newBGPServedWith(t *testing.T, nodes int, speakerArgs []string, routers ...
 	for _, r := range c.Routers() {
 		c.hasRoute(r, "172.22.0.2/32", c.nodeNames()...)
 	}
+	c.forwards("172.22.0.2", c.nodeNames()...)
 	return c
+}
+
+// forwards waits until kube-proxy on the nodes knows an IPv4 address of a
+// Service: the speakers do not wait for it.
+func (c *cluster) forwards(addr string, nodes ...string) {
+	c.t.Helper()
+	for _, node := range nodes {
+		c.eventually(node+" forwards "+addr, func() string {
+			rules, err := c.Node(node).Command(c.t.Context(), "nft", "list", "table", "ip", "kube-proxy").CombinedOutput()
+			if err != nil {
+				return fmt.Sprintf("nft: %v: %s", err, rules)
+			}
+			if !strings.Contains(string(rules), addr+" . tcp") {
+				return "its rules do not have the address"
+			}
+			return ""
+		})
+	}
 }
 
 // addRouter adds a router to the lab. If the test fails, it shows the sessions
@@ -391,7 +410,7 @@ spec:
 // bgpService is a Service that asks for an address of a pool; more are further
 // lines of its spec.
 func bgpService(name, app, pool string, more ...string) string {
-	return loadBalancer(name, app, fromPool(pool)) + indent("  ", more)
+	return with(loadBalancer(name, app, fromPool(pool)), more...)
 }
 
 // policyLocal is the line of a Service's spec that keeps traffic on the node

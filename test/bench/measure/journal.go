@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // Journal follows the Services of a namespace and keeps how each one changed.
@@ -48,7 +50,12 @@ func Follow(ctx context.Context, client kubernetes.Interface, namespace string) 
 	if err != nil {
 		return nil, fmt.Errorf("listing Services: %w", err)
 	}
-	events, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	// The API server ends every watch some time, and one that is slow at once.
+	events, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return services.Watch(ctx, options)
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("watching Services: %w", err)
 	}
