@@ -207,9 +207,15 @@ func (j *journal) Info(msg string, fields gobgp.Fields) {
 func (j *journal) Debug(msg string, fields gobgp.Fields) {
 	switch msg {
 	case "failed to connect":
+		news := false
 		j.update(fields, func(neighbor string, e *entry) {
-			e.attempt = fmt.Sprintf("connecting: %v", fields["Error"])
+			attempt := fmt.Sprintf("connecting: %v", fields["Error"])
+			news = attempt != e.attempt
+			e.attempt = attempt
 		})
+		if news {
+			j.wake()
+		}
 	case "state changed":
 		j.update(fields, func(neighbor string, e *entry) {
 			j.stateChanged(neighbor, e, stateText(fields["old"]), stateText(fields["new"]), fmt.Sprint(fields["reason"]))
