@@ -94,13 +94,23 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 }
 
 // requestsFor enqueues a oneService request for the Service that an object
-// belongs to.
+// belongs to, and notes when it came.
 func requestsFor[T client.Object](arrivals *arrivals, serviceOf func(T) types.NamespacedName) handler.TypedEventHandler[T, request] {
-	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, object T) []request {
-		r := request{kind: oneService, service: serviceOf(object)}
-		arrivals.note(r)
-		return []request{r}
-	})
+	type queue = workqueue.TypedRateLimitingInterface[request]
+	add := func(q queue, services ...types.NamespacedName) {
+		for _, service := range slices.Compact(services) {
+			r := request{kind: oneService, service: service}
+			arrivals.note(r)
+			q.Add(r)
+		}
+	}
+	return handler.TypedFuncs[T, request]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[T], q queue) { add(q, serviceOf(e.Object)) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[T], q queue) {
+			add(q, serviceOf(e.ObjectOld), serviceOf(e.ObjectNew))
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[T], q queue) { add(q, serviceOf(e.Object)) },
+	}
 }
 
 // referredTo has the router looked at again for the Secrets and ConfigMaps that

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"net"
 	"strings"
 
 	gobgp "github.com/osrg/gobgp/v3/pkg/log"
@@ -78,6 +79,16 @@ func lossText(reason string) string {
 		return "administratively down"
 	}
 	return reason
+}
+
+// connectText is why the neighbor could not be connected to.
+func connectText(failed any) string {
+	text := fmt.Sprintf("connecting: %v", failed)
+	if err, ok := failed.(net.Error); ok && err.Timeout() {
+		// The kernel drops what is signed with another password.
+		text += ": the neighbor is not reached, or has another TCP MD5 password, or only one side has one"
+	}
+	return text
 }
 
 // refusalText is why a connection did not become a session.

@@ -337,9 +337,9 @@ func TestBGPMistakes(t *testing.T) {
 		}{
 			{"the BgpPeer has another AS", 65099, nil, func(*lab.Neighbor) {}, []string{"AS is 50001, expected 65099"}},
 			{"the router expects another AS", routersAS, nil, func(n *lab.Neighbor) { n.AS = 65098 }, []string{"AS"}},
-			{"the router has no password", routersAS, []string{"  authPassword: secret"}, func(*lab.Neighbor) {}, []string{"connecting"}},
-			{"the node has no password", routersAS, nil, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting"}},
-			{"passwords differ", routersAS, []string{"  authPassword: sekret"}, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting"}},
+			{"the router has no password", routersAS, []string{"  authPassword: secret"}, func(*lab.Neighbor) {}, []string{"connecting", "password"}},
+			{"the node has no password", routersAS, nil, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting", "password"}},
+			{"passwords differ", routersAS, []string{"  authPassword: sekret"}, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting", "password"}},
 		} {
 			c.run(mistake.name, func(t *testing.T) {
 				own(mistake.neighbor)
@@ -392,17 +392,18 @@ func TestBGPRandomObjects(t *testing.T) {
 	c.hasRoute(r, web4, "n1")
 	w, connections, speaker := c.watch(r, web4), c.connections(r), c.speakers["n1"]
 	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).Funcs(plausible()...)
-	accepted := 0
+	accepted, acceptedConfs := 0, 0
+	var refused error // the last one
 	for i := range peers {
 		peer := &v1alpha2.BgpPeer{}
 		filler.Fill(&peer.Spec)
 		peer.Name = fmt.Sprintf("random-%d", i%40)
-		if c.put(peer) {
+		if refused = c.put(peer); refused == nil {
 			accepted++
 		}
 	}
 	if accepted < peers/10 {
-		t.Errorf("the API server took %d of %d BgpPeers, so there was little to try", accepted, peers)
+		t.Errorf("the API server took %d of %d BgpPeers, so there was little to try: %v", accepted, peers, refused)
 	}
 	c.eventually("the speaker has seen them all", func() string {
 		for _, p := range c.bgpPeers() {
@@ -415,18 +416,17 @@ func TestBGPRandomObjects(t *testing.T) {
 	c.unchanged(w, web4)
 	c.sameConnections(r, connections)
 
-	acceptedConfs := 0
 	for range confs {
 		conf := &v1alpha2.BgpConf{}
 		filler.Fill(&conf.Spec)
 		conf.Name = v1alpha2.BgpConfName
-		if c.put(conf) {
+		if refused = c.put(conf); refused == nil {
 			acceptedConfs++
 		}
 	}
 	t.Logf("the API server took %d of %d BgpPeers and %d of %d BgpConfs", accepted, peers, acceptedConfs, confs)
 	if acceptedConfs < confs/10 {
-		t.Errorf("the API server took %d of %d BgpConfs, so there was little to try", acceptedConfs, confs)
+		t.Errorf("the API server took %d of %d BgpConfs, so there was little to try: %v", acceptedConfs, confs, refused)
 	}
 	c.kubectl("delete", "bgpconf", "default")
 	c.apply(bgpConf("listenPort: 17900"))
@@ -437,15 +437,14 @@ func TestBGPRandomObjects(t *testing.T) {
 	}
 }
 
-// put creates an object or replaces its spec, and tells whether the API server
-// took it.
-func (c *cluster) put(object client.Object) bool {
+// put creates an object or replaces its spec, as far as the API server takes it.
+func (c *cluster) put(object client.Object) error {
 	c.t.Helper()
 	if current, ok := object.DeepCopyObject().(client.Object); ok && c.api.Get(c.t.Context(), client.ObjectKeyFromObject(object), current) == nil {
 		object.SetResourceVersion(current.GetResourceVersion())
-		return c.api.Update(c.t.Context(), object) == nil
+		return c.api.Update(c.t.Context(), object)
 	}
-	return c.api.Create(c.t.Context(), object) == nil
+	return c.api.Create(c.t.Context(), object)
 }
 
 // plausible are functions that fill in what stands a chance with the API server.
