@@ -209,7 +209,7 @@ func (j *journal) Debug(msg string, fields gobgp.Fields) {
 	case "failed to connect":
 		news := false
 		j.update(fields, func(neighbor string, e *entry) {
-			attempt := fmt.Sprintf("connecting: %v", fields["Error"])
+			attempt := connectText(fields["Error"])
 			news = attempt != e.attempt
 			e.attempt = attempt
 		})
