@@ -198,11 +198,11 @@ func (s *Speaker) password(ctx context.Context, name, key string) (string, error
 	if err := s.Reader.Get(ctx, id, &secret); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading Secret %s: %w", id, err)
 	} else if err != nil {
-		return "", fmt.Errorf("Secret %s does not exist", id)
+		return "", fmt.Errorf("the Secret %s does not exist", id)
 	}
 	password, ok := secret.Data[key]
 	if !ok {
-		return "", fmt.Errorf("Secret %s has no key %q", id, key)
+		return "", fmt.Errorf("the Secret %s has no key %q", id, key)
 	}
 	return string(password), nil
 }
@@ -215,11 +215,11 @@ func (s *Speaker) policyText(ctx context.Context, name string) (string, error) {
 	if err := s.Reader.Get(ctx, id, &config); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading ConfigMap %s: %w", id, err)
 	} else if err != nil {
-		return "", fmt.Errorf("ConfigMap %s does not exist", id)
+		return "", fmt.Errorf("the ConfigMap %s does not exist", id)
 	}
 	text, ok := config.Data[bgp.PolicyKey]
 	if !ok {
-		return "", fmt.Errorf("ConfigMap %s has no key %s", id, bgp.PolicyKey)
+		return "", fmt.Errorf("the ConfigMap %s has no key %s", id, bgp.PolicyKey)
 	}
 	return text, nil
 }

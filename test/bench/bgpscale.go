@@ -159,40 +159,24 @@ func (g *bgpBench) fillRoutes() error {
 	}
 	slices.Sort(spare)
 	missing := max(0, g.routes-len(g.announced))
-	chosen := spare[:min(missing, len(spare))]
+	if n := missing - len(spare); n > 0 {
+		names, err := g.creator.Services(g.ctx, "routed", bigPool, n)
+		if err != nil {
+			return err
+		}
+		spare = append(spare, names...)
+	}
+	chosen := spare[:missing]
 	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), chosen...); err != nil {
 		return err
 	}
+	g.progress("there are as many Services with endpoints as routes after %v", time.Since(begin).Round(time.Millisecond))
+	if err := g.journal.Await(g.ctx, missing, chosen...); err != nil {
+		return err
+	}
+	g.progress("they have addresses after %v", time.Since(begin).Round(time.Millisecond))
 	g.announced = append(g.announced, chosen...)
-	if err := g.addMissing(missing - len(chosen)); err != nil {
-		return err
-	}
-	g.progress("there are as many Services as routes after %v", time.Since(begin).Round(time.Millisecond))
-	if err := g.awaitCount(g.routes); err != nil {
-		return err
-	}
-	return g.settle() // the status of the Eip comes last
-}
-
-// addMissing adds Services that nothing is measured of. The controller takes
-// them over when it starts, which is faster than when it gives the addresses.
-func (g *bgpBench) addMissing(n int) error {
-	if n == 0 {
-		return nil
-	}
-	if err := g.controller.Stop(g.ctx); err != nil {
-		return err
-	}
-	// The controller gives the lowest addresses first.
-	names, err := g.creator.ServicesInUse(g.ctx, "routed", bigPool, netip.MustParseAddr("10.128.64.0"), g.Nodes()[0].Name(), n)
-	if err != nil {
-		return err
-	}
-	g.announced = append(g.announced, names...)
-	if err := g.startController(); err != nil {
-		return err
-	}
-	return g.fill("taken-over", 1)
+	return g.awaitCount(g.routes)
 }
 
 // cpuTimes are what processes have used.

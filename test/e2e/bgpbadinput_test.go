@@ -451,28 +451,41 @@ func (c *cluster) put(object client.Object) error {
 // Neighbors are in networks that are not there.
 func plausible() []any {
 	pick := func(r randfill.Continue, texts ...string) string { return texts[r.Intn(len(texts))] }
+	// number is mostly a small one: most fields have an upper end.
+	number := func(r randfill.Continue) int64 {
+		if r.Intn(20) > 0 {
+			return []int64{0, 0, 0, 1, 2, 3, 100, 255}[r.Intn(8)]
+		}
+		return []int64{-1, 256, 4095, 4096, 65535, 65537, 131073, 1<<31 - 1}[r.Intn(8)]
+	}
 	return []any{
-		func(n *v1alpha2.Uint32, r randfill.Continue) {
-			*n = v1alpha2.Uint32([]uint32{0, 1, 2, 120, 255, 256, 4095, 65535, 65537, 131073, 4200000000}[r.Intn(11)])
-		},
+		func(n *v1alpha2.Uint32, r randfill.Continue) { *n = v1alpha2.Uint32(max(0, number(r))) },
 		func(s *v1alpha2.Seconds, r randfill.Continue) {
-			*s = v1alpha2.Seconds(pick(r, "", "0", "1", "3", "30", "90", "65535"))
+			*s = v1alpha2.Seconds(pick(r, "", "", "0", "1", "3", "30", "90", "65535"))
 		},
-		func(n *int32, r randfill.Continue) {
-			*n = []int32{-1, 0, 1, 3, 100, 179, 17901, 60000, 65535}[r.Intn(9)]
+		func(n *int32, r randfill.Continue) { *n = int32(number(r)) },
+		func(s *string, r randfill.Continue) { *s = pick(r, "", "", "", "", "", "a", "x-1", "default", "a b") },
+		func(x *v1alpha2.BFD, r randfill.Continue) {
+			r.FillNoCustom(x)
+			x.MinTx, x.MinRx = []int32{0, 10, 300, 60000}[r.Intn(4)], []int32{0, 10, 300, 60000}[r.Intn(4)]
+			if !x.Multihop {
+				x.MinimumTTL = 0
+			}
 		},
-		func(s *string, r randfill.Continue) { *s = pick(r, "", "", "a", "x-1", "default", "%", "Ä", "a b") },
 		func(p *v1alpha2.PeerConf, r randfill.Continue) {
 			r.FillNoCustom(p)
-			p.NeighborAddress = pick(r, "", "198.51.100.7", "198.51.100.8", "2001:db8:5::1", "::ffff:198.51.100.9", "fe80::5%eth33", "127.0.0.1", "192.168.93.11")
-			p.NeighborInterface = pick(r, "", "", "", "eth33", "lo", "nothere0")
+			p.NeighborAddress = pick(r, "198.51.100.7", "198.51.100.8", "2001:db8:5::1", "fe80::5%eth33", "127.0.0.1", "192.168.93.11")
+			p.NeighborInterface = ""
+			if r.Intn(4) == 0 {
+				p.NeighborAddress, p.NeighborInterface = "", pick(r, "eth33", "lo", "nothere0")
+			}
 			p.RemovePrivateAs = pick(r, "", "NONE", "ALL", "REPLACE")
 			p.Vrf, p.PeerGroup = pick(r, "", "", "", "red"), pick(r, "", "", "", "spine")
 		},
 		func(t *v1alpha2.Transport, r randfill.Continue) {
 			r.FillNoCustom(t)
 			t.LocalAddress = pick(r, "", "", "192.168.93.11", "198.51.100.99", "fd93::11")
-			t.RemoteAddress = ""
+			t.RemoteAddress, t.TCPMSS = "", []v1alpha2.Uint32{0, 0, 88, 1400}[r.Intn(4)]
 		},
 		func(f *v1alpha2.Family, r randfill.Continue) {
 			f.Afi, f.Safi = pick(r, "", "AFI_IP", "AFI_IP6", "AFI_L2VPN"), pick(r, "", "SAFI_UNICAST", "SAFI_EVPN")

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -408,16 +409,11 @@ func TestBGPBFDUnderLoad(t *testing.T) {
 			c.bfdIs(r.Name()+family, "Up", "n1", "n2")
 		}
 	}
-	end := make(chan struct{})
+	var end atomic.Bool
 	var busy sync.WaitGroup
 	for range 2 * runtime.NumCPU() {
 		busy.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
+			for !end.Load() {
 			}
 		})
 	}
@@ -425,7 +421,7 @@ func TestBGPBFDUnderLoad(t *testing.T) {
 	case <-time.After(duration):
 	case <-t.Context().Done():
 	}
-	close(end)
+	end.Store(true)
 	busy.Wait()
 	for _, peer := range c.bgpPeers() {
 		for node, entry := range peer.Status.NodesPeerStatus {

@@ -88,52 +88,20 @@ func (c *Creator) Services(ctx context.Context, prefix, pool string, n int) ([]s
 	return names, group.Wait()
 }
 
-// ServicesInUse creates n Services at once as the controller leaves them, with
-// addresses from the first one on, and gives each a ready endpoint on a node.
-// The controller must not run meanwhile. It returns their names.
-func (c *Creator) ServicesInUse(ctx context.Context, prefix, pool string, first netip.Addr, node string, n int) ([]string, error) {
-	names := make([]string, n)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(Clients)
-	for i, addr := 0, first; i < n; i, addr = i+1, addr.Next() {
-		names[i] = prefix + "-" + strconv.Itoa(i)
-		group.Go(func() error {
-			svc := Service(c.namespace, names[i], pool)
-			svc.Labels[v1alpha2.LabelPool] = pool
-			svc.Finalizers = []string{v1alpha2.FinalizerService}
-			svc, err := c.create(ctx, svc)
-			if err != nil {
-				return err
-			}
-			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: addr.String()}}
-			if _, err := c.client.CoreV1().Services(c.namespace).UpdateStatus(ctx, svc, metav1.UpdateOptions{}); err != nil {
-				return fmt.Errorf("updating the status of Service %s: %w", svc.Name, err)
-			}
-			return c.EndpointSlices(ctx, node, svc.Name)
-		})
-	}
-	return names, group.Wait()
-}
-
-// Service creates a Service of a pool.
-func (c *Creator) Service(ctx context.Context, name, pool string) error {
-	_, err := c.create(ctx, Service(c.namespace, name, pool))
-	return err
-}
-
-// create creates a Service with a ClusterIP of its own choice: where the API
+// Service creates a Service with a ClusterIP of its own choice: where the API
 // server chooses, it creates one Service after the other.
-func (c *Creator) create(ctx context.Context, svc *corev1.Service) (*corev1.Service, error) {
+func (c *Creator) Service(ctx context.Context, name, pool string) error {
+	svc := Service(c.namespace, name, pool)
 	for {
 		svc.Spec.ClusterIP = c.nextClusterIP()
-		created, err := c.client.CoreV1().Services(c.namespace).Create(ctx, svc, metav1.CreateOptions{})
+		_, err := c.client.CoreV1().Services(c.namespace).Create(ctx, svc, metav1.CreateOptions{})
 		switch {
 		case err == nil:
-			return created, nil
+			return nil
 		case apierrors.IsInvalid(err) && strings.Contains(err.Error(), "already allocated"):
 			// The API server has chosen it for another Service.
 		default:
-			return nil, fmt.Errorf("creating Service %s: %w", svc.Name, err)
+			return fmt.Errorf("creating Service %s: %w", name, err)
 		}
 	}
 }
