@@ -160,14 +160,15 @@ func (s *Server) Configure(ctx context.Context, config Config) error {
 	return errors.Join(errs...)
 }
 
-// Leave prepares for the end of the process: BFD tells the neighbors that its
-// silence is no failure, and what happens to sessions from now on is left alone.
-// BGP says nothing, so neighbors keep the routes for the restart time (RFC 4724).
+// Leave prepares for the end of the process: what happens to sessions from now on
+// is left alone. Neither BGP nor BFD says a word. When the process ends, the
+// connections do, and neighbors keep the routes for the restart time (RFC 4724);
+// a BFD session that was taken down before that, with AdminDown, would have some
+// of them (FRR 8.4) drop the session with the routes.
 func (s *Server) Leave() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.leaving = true
-	s.mu.Unlock()
-	s.closeBFD()
 }
 
 // Stop ends all sessions with a Cease, or when ctx does, without. The Server
@@ -175,7 +176,6 @@ func (s *Server) Leave() {
 func (s *Server) Stop(ctx context.Context) {
 	s.Leave()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.router != nil {
 		s.stopRouter(ctx)
 	}
@@ -184,6 +184,8 @@ func (s *Server) Stop(ctx context.Context) {
 	default:
 		close(s.ended)
 	}
+	s.mu.Unlock()
+	s.closeBFD()
 }
 
 // closeBFD is called without the mutex: an event may be waiting for it.
