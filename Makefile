@@ -35,7 +35,7 @@ test-pure: ## Run the tests that need no cluster (root for those with packets)
 test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
 	cd test/controlplane && go test -race ./pki
 	cd test/controlplane && FAIRWAY_BIN=$(BIN) go test -count=1 ./acceptance
-	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 40m ./test/...
+	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 75m ./test/...
 
 .PHONY: bench
 bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, a quarter of an hour)
