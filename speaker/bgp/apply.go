@@ -73,8 +73,21 @@ func (s *Server) serve(bgp *gobgp.BgpServer) {
 
 // stopRouter ends all sessions with a Cease.
 func (s *Server) stopRouter(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var ends []<-chan struct{}
 	for _, n := range s.neighbors {
-		s.journal.forget(n.key())
+		if n.added != nil {
+			ends = append(ends, s.journal.expectEnd(n.key()))
+			s.remove(n)
+		}
+	}
+	// GoBGP's StopBgp does not mind that a neighbor's messages are being read.
+	for _, ended := range ends {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
 	}
 	clear(s.neighbors)
 	s.router = nil

@@ -112,7 +112,10 @@ func (d *draft) addPaths(a *v1alpha2.AddPaths) Family {
 // where the session's own address serves.
 func (d *draft) nextHop(ipv6 bool) (netip.Addr, *problem) {
 	loopback := d.peer.Address.IsLoopback()
-	if ipv6 == d.overIPv6() && !loopback {
+	// Before a link-local next hop, GoBGP writes the global one as ::, which
+	// routers refuse.
+	linkLocal := d.peer.Interface != "" || d.peer.Address.Is6() && d.peer.Address.IsLinkLocalUnicast()
+	if ipv6 == d.overIPv6() && !loopback && !linkLocal {
 		return netip.Addr{}, nil
 	}
 	own, family := d.in.Node.Addr4, "IPv4"

@@ -24,6 +24,9 @@ type journal struct {
 	entries map[string]*entry // by neighbor, as GoBGP writes it
 	// connecting is how many of them are not established.
 	connecting int
+	// ending are the neighbors that are being deleted, with what is closed when
+	// GoBGP has nothing to do with them any more.
+	ending map[string]chan struct{}
 }
 
 // entry is what is known about the session with a neighbor.
@@ -43,7 +46,17 @@ type entry struct {
 }
 
 func newJournal(log logr.Logger, wake func()) *journal {
-	return &journal{log: log, wake: wake, entries: make(map[string]*entry)}
+	return &journal{log: log, wake: wake, entries: make(map[string]*entry), ending: make(map[string]chan struct{})}
+}
+
+// expectEnd returns what is closed when a neighbor that is about to be deleted
+// is gone.
+func (j *journal) expectEnd(neighbor string) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ended := make(chan struct{})
+	j.ending[neighbor] = ended
+	return ended
 }
 
 // track begins to keep what is said about a neighbor that is about to be added,
@@ -206,6 +219,14 @@ func (j *journal) Info(msg string, fields gobgp.Fields) {
 // Debug notes states, and why connections fail.
 func (j *journal) Debug(msg string, fields gobgp.Fields) {
 	switch msg {
+	case "freed fsm.h":
+		neighbor, _ := fields["Key"].(string)
+		j.mu.Lock()
+		if ended := j.ending[neighbor]; ended != nil {
+			close(ended)
+			delete(j.ending, neighbor)
+		}
+		j.mu.Unlock()
 	case "failed to connect":
 		news := false
 		j.update(fields, func(neighbor string, e *entry) {

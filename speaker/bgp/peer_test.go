@@ -54,6 +54,12 @@ func TestPeer(t *testing.T) {
 			p.Families[0].IPv6 = true
 		}
 	}
+	overLinkLocal := func(address string) func(*Peer) {
+		return func(p *Peer) {
+			over6(address)(p)
+			p.NextHop6 = addr("2001:db8::2")
+		}
+	}
 	for _, test := range []struct {
 		name   string
 		change func(*spec)
@@ -71,12 +77,12 @@ func TestPeer(t *testing.T) {
 		{"mapped", neighbor("::ffff:192.168.0.5"), defaultPeer(same), ReasonAccepted, nil},
 		{"IPv6", neighbor("2001:db8::5"), defaultPeer(over6("2001:db8::5")), ReasonAccepted, nil},
 		{"IPv6 with zone", neighbor("2001:db8::5%eth0"), nil, ReasonNeighborInvalid, []string{"only a link-local address"}},
-		{"link-local", neighbor("fe80::5%eth0"), defaultPeer(over6("fe80::5%eth0")), ReasonAccepted, nil},
+		{"link-local", neighbor("fe80::5%eth0"), defaultPeer(overLinkLocal("fe80::5%eth0")), ReasonAccepted, nil},
 		{"link-local without zone", neighbor("fe80::5"), nil, ReasonNeighborInvalid, []string{"fe80::5%eth0"}},
-		{"link-local and interface", func(s *spec) { s.Conf.NeighborAddress, s.Conf.NeighborInterface = "fe80::5", "eth1" }, defaultPeer(over6("fe80::5%eth1")), ReasonAccepted, nil},
+		{"link-local and interface", func(s *spec) { s.Conf.NeighborAddress, s.Conf.NeighborInterface = "fe80::5", "eth1" }, defaultPeer(overLinkLocal("fe80::5%eth1")), ReasonAccepted, nil},
 		{"address and interface", func(s *spec) { s.Conf.NeighborInterface = "eth1" }, defaultPeer(same), ReasonSettingsWithoutEffect, []string{"neighborInterface"}},
 		{"unnumbered", behind("eth1"), defaultPeer(func(p *Peer) {
-			p.Address, p.Interface, p.NextHop4 = netip.Addr{}, "eth1", addr("192.168.0.2")
+			p.Address, p.Interface, p.NextHop4, p.NextHop6 = netip.Addr{}, "eth1", addr("192.168.0.2"), addr("2001:db8::2")
 			p.Families = []Family{{AddPathsSendMax: 10, GracefulRestart: true}, {IPv6: true, AddPathsSendMax: 10, GracefulRestart: true}}
 		}), ReasonAccepted, nil},
 		{"no interface", behind("eth 1"), nil, ReasonNeighborInvalid, []string{"neighborInterface"}},

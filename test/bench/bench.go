@@ -46,6 +46,7 @@ type bench struct {
 	*lab.Lab
 	sizes
 	ctx        context.Context
+	stop       context.CancelFunc // ends ctx
 	clientset  kubernetes.Interface
 	objects    client.Client // of Fairway's kinds
 	controller *lab.Process
@@ -56,11 +57,12 @@ type bench struct {
 }
 
 func newBench(ctx context.Context, n sizes) (_ *bench, err error) {
-	b := &bench{sizes: n, ctx: ctx, began: time.Now()}
+	b := &bench{sizes: n, began: time.Now()}
+	b.ctx, b.stop = context.WithCancel(ctx)
 	if b.report.hardware, err = measure.Hardware(); err != nil {
 		return nil, err
 	}
-	if b.Lab, err = lab.New(ctx, lab.Options{Nodes: nodes, Log: b.progress}); err != nil {
+	if b.Lab, err = lab.New(b.ctx, lab.Options{Nodes: nodes, Log: b.progress}); err != nil {
 		return nil, fmt.Errorf("making a lab: %w", err)
 	}
 	if err := b.start(); err != nil {
@@ -71,6 +73,7 @@ func newBench(ctx context.Context, n sizes) (_ *bench, err error) {
 
 // close removes the lab.
 func (b *bench) close() error {
+	b.stop() // what watches the API server is not to miss it
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("removing the lab: %w", err)
 	}
