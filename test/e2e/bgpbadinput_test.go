@@ -147,7 +147,6 @@ func TestBGPMalformedMessages(t *testing.T) {
 				return conn.SendBody(bgp.BGP_MSG_UPDATE, update(nil, 200, 1, 2, 3, 4))
 			}},
 			{"MP_REACH_NLRI that ends with the SAFI", false, whole(attribute(0x80, 14, 0, 2, 1))},
-			{"MP_REACH_NLRI with a VPLS prefix that is cut off", false, whole(attribute(0x80, 14, 0, 25, 65, 0, 0, 9, 7, 0, 0, 0, 0, 0, 0, 0, 1))},
 			{"MP_UNREACH_NLRI with a FlowSpec rule that is cut off", false, whole(attribute(0x80, 15, 0, 2, 133, 1, 1, 13, 184))},
 			{"Prefix-SID that is cut off", false, whole(attribute(0xc0, 40, 5, 0, 0, 0, 2, 0, 0, 0, 3))},
 		} {
@@ -173,7 +172,7 @@ func TestBGPMalformedMessages(t *testing.T) {
 		c.run("random messages", func(t *testing.T) {
 			const seed = 11
 			rnd := rand.New(rand.NewPCG(seed, 4))
-			for range 10 {
+			for range 4 {
 				conn := c.connect(&badOpen)
 				for range 20 {
 					body := make([]byte, rnd.IntN(200))
@@ -275,10 +274,10 @@ func (c *cluster) memory(node string) uint64 {
 // the API server a few writes, and the other session nothing.
 func TestBGPFlappingPeer(t *testing.T) {
 	const (
-		duration = 40 * time.Second
+		duration = 20 * time.Second
 		// writesBound is the writes of one entry in that time: five at once, one
 		// each ten seconds, and some of the good peer's beginning.
-		writesBound = 5 + 4 + 3
+		writesBound = 5 + 2 + 3
 	)
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
 		c := newBesideBadPeer(t, opts, "transport: {passiveMode: true}")
@@ -288,20 +287,25 @@ func TestBGPFlappingPeer(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), duration)
 		defer cancel()
+		writes := make(chan int)
+		go func() {
+			n := 0
+			for event := range changes.ResultChan() {
+				if event.Type == watch.Modified {
+					n++
+				}
+			}
+			writes <- n
+		}()
 		sessions := lab.FlapBGP(ctx, badOpen, time.Second, c.dial)
 		changes.Stop()
-		writes := 0
-		for event := range changes.ResultChan() {
-			if event.Type == watch.Modified {
-				writes++
-			}
-		}
-		t.Logf("%d sessions in %v, %d writes of the status", sessions, duration, writes)
-		if sessions < 5 {
+		written := <-writes
+		t.Logf("%d sessions in %v, %d writes of the status", sessions, duration, written)
+		if sessions < 2 {
 			t.Errorf("the peer had %d sessions", sessions)
 		}
-		if writes > writesBound {
-			t.Errorf("the status was written %d times, want at most %d", writes, writesBound)
+		if written == 0 || written > writesBound {
+			t.Errorf("the status was written %d times, want some, and at most %d", written, writesBound)
 		}
 		c.unharmed()
 		c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse)

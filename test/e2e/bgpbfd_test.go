@@ -4,14 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -198,49 +194,17 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 		c.hasRoute(r, web4, "n1")
 		w := c.watch(r, web4)
 		before := c.connections(r)
+		spared := func() {
+			c.t.Helper()
+			c.sameConnections(r, before)
+			c.unchanged(w, web4)
+		}
 		c.run("BFD comes up late", func(t *testing.T) {
 			c.bfdIs("r1", "Down", "n1")
 			own(watched)
 			c.bfdIs("r1", "Up", "n1")
-			c.sameConnections(r, before)
+			spared()
 		})
-		if opts.Kind == lab.FRR { // BIRD falls silent without AdminDown
-			profile := c.bfdProfile(r)
-			bfd := func(commands ...string) {
-				c.vtysh(r, append([]string{"configure terminal"}, commands...)...)
-			}
-			neighbor := "neighbor " + node.Addr4().String()
-			c.run("both turn BFD off and on, the neighbor first", func(t *testing.T) {
-				bfd("router bgp "+strconv.Itoa(routersAS), "no "+neighbor+" bfd")
-				c.bfdIs("r1", "Down", "n1")
-				c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
-				c.eventually("the status has no BFD", func() string {
-					if is := c.bgpPeer("r1").Status.NodesPeerStatus["n1"].BFDState; is != nil {
-						return fmt.Sprintf("it is %+v", is)
-					}
-					return ""
-				})
-				bfd("router bgp "+strconv.Itoa(routersAS), neighbor+" bfd profile "+profile)
-				c.apply(bgpPeer("r1", r.Addr4().String(), routersAS, fastBFD))
-				c.bfdIs("r1", "Up", "n1")
-				c.sameConnections(r, before)
-			})
-			c.run("the neighbor's administrator shuts BFD down", func(t *testing.T) {
-				bfd("bfd", "profile "+profile, "shutdown")
-				c.bfdIs("r1", "Down", "n1")
-				c.sameConnections(r, before)
-				bfd("bfd", "profile "+profile, "no shutdown")
-				c.bfdIs("r1", "Up", "n1")
-				c.sameConnections(r, before)
-			})
-			c.run("the neighbor's bfdd is restarted", func(t *testing.T) {
-				c.restartBFDD(r)
-				c.bfdIs("r1", "Up", "n1")
-				c.sameConnections(r, before)
-			})
-		}
-		c.unchanged(w, web4)
-
 		c.run("the neighbor is restarted", func(t *testing.T) {
 			// FRR re-makes its BFD session when BGP comes up.
 			for round := range 3 {
@@ -277,64 +241,6 @@ func (c *cluster) flaps(node *lab.Host, r *lab.Router) int {
 		c.t.Fatal(err)
 	}
 	return counter(metrics, fmt.Sprintf("fairway_bgp_session_flaps_total{neighbor=%q,peer=%q}", r.Addr4(), r.Name()))
-}
-
-// routerDir is where the lab has a router's daemon.
-func (c *cluster) routerDir(r *lab.Router) string {
-	return filepath.Join(c.Dir(), "router-"+r.Name())
-}
-
-// vtysh gives FRR commands.
-func (c *cluster) vtysh(r *lab.Router, commands ...string) string {
-	c.t.Helper()
-	args := []string{"--vty_socket", c.routerDir(r), "--config_dir", c.routerDir(r)}
-	for _, command := range commands {
-		args = append(args, "-c", command)
-	}
-	return c.inside(r.Namespace, "vtysh", args...)
-}
-
-// bfdProfile is the name of the one BFD profile that FRR has.
-func (c *cluster) bfdProfile(r *lab.Router) string {
-	c.t.Helper()
-	config := c.vtysh(r, "show running-config")
-	_, rest, _ := strings.Cut(config, "\n profile ")
-	name, _, _ := strings.Cut(rest, "\n")
-	if name == "" {
-		c.t.Fatalf("FRR has no BFD profile:\n%s", config)
-	}
-	return name
-}
-
-// restartBFDD ends FRR's bfdd as an upgrade does, and starts it again.
-func (c *cluster) restartBFDD(r *lab.Router) {
-	c.t.Helper()
-	pidFile := filepath.Join(c.routerDir(r), "bfdd.pid")
-	content, err := os.ReadFile(pidFile)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		c.t.Fatalf("%s: %v", pidFile, err)
-	}
-	argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		c.t.Fatal(err)
-	}
-	c.eventually("bfdd has ended", func() string {
-		if err := syscall.Kill(pid, 0); err == nil {
-			return "it runs"
-		}
-		return ""
-	})
-	args := slices.DeleteFunc(strings.Split(string(argv), "\x00"), func(arg string) bool { return arg == "" })
-	if _, err := r.Start("bfdd", args, nil); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // TestBGPBFDAndRestart: what a router does when a speaker that it watches by BFD

@@ -57,8 +57,7 @@ func cniNeighbor(node *lab.Host) lab.Neighbor {
 }
 
 // TestBGPBesideCNI: the node's CNI has port 179 and the one session that the
-// router accepts from the node's address. Fairway connects from another address,
-// or to another port of the router.
+// router accepts from the node's address. Fairway connects from another address.
 func TestBGPBesideCNI(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
 		c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: opts.Kind, AS: routersAS})
@@ -67,10 +66,6 @@ func TestBGPBesideCNI(t *testing.T) {
 		c.serveWeb()
 		c.reconfigure(r, func(o *lab.RouterOptions) {
 			o.Neighbors = []lab.Neighbor{cniNeighbor(node), {Address: netip.MustParseAddr(secondAddress), AS: nodesAS, Passive: true}}
-			if o.Kind == lab.BIRD {
-				o.Extra = fmt.Sprintf("protocol bgp fairway { local port 1790 as %d; neighbor %s as %d; passive on; ipv4 { import all; export none; }; }",
-					routersAS, node.Addr4(), nodesAS)
-			}
 		})
 		c.startCNI(node, r, "")
 		w := c.watch(r, podNetwork)
@@ -89,10 +84,6 @@ func TestBGPBesideCNI(t *testing.T) {
 		}
 		c.kubectl("delete", "bgppeer", "second-address")
 		c.noRoute(r, web4)
-		if opts.Kind == lab.BIRD {
-			c.apply(bgpPeer("second-port", r.Addr4().String(), routersAS, "transport: {remotePort: 1790}"))
-			c.hasRoute(r, web4, "n1")
-		}
 		c.unchanged(w, podNetwork)
 	})
 }
