@@ -115,12 +115,16 @@ func (j *journal) of(neighbor string) entry {
 	return entry{state: idle, admin: adminUp}
 }
 
-// reason is why the session is not established or, if it is, was lost last.
+// reason is why the session is not established: why it was lost, and why none has
+// come up since.
 func (e entry) reason() string {
-	if e.state != established && e.attempt != "" {
+	switch {
+	case e.state == established || e.attempt == "":
+		return e.lost
+	case e.lost == "":
 		return e.attempt
 	}
-	return e.lost
+	return e.lost + "; since then: " + e.attempt
 }
 
 // GetLevel tells GoBGP what to say. Why a connection fails is said at the debug

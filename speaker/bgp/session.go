@@ -29,9 +29,10 @@ type Session struct {
 	// Since is when the session was established or ceased to be, the zero value
 	// for one that has never been.
 	Since time.Time
-	// Reason is, in an operator's words, why the session was lost last or, while
-	// it is not established, why it does not come up.
-	Reason string
+	// Reason is, in an operator's words, why the session is not established: why
+	// it was lost, and why none has come up since. Lost is the first of them, which
+	// stays while the next session is established.
+	Reason, Lost string
 	// ConnectRetry, HoldTime and KeepaliveInterval are the configured ones,
 	// NegotiatedHoldTime is that of the session.
 	ConnectRetry, HoldTime, KeepaliveInterval, NegotiatedHoldTime time.Duration
@@ -100,7 +101,7 @@ func (s *Server) snapshot(n *neighbor) Session {
 		Name: n.want.Name, Neighbor: n.address,
 		State: e.state, AdminState: e.admin,
 		LocalAS: n.want.LocalAS, PeerAS: n.want.AS,
-		Since: e.since, Reason: e.reason(), Flaps: e.flaps,
+		Since: e.since, Reason: e.reason(), Lost: e.lost, Flaps: e.flaps,
 		ConnectRetry: n.want.ConnectRetry, HoldTime: n.want.HoldTime, KeepaliveInterval: n.want.KeepaliveInterval,
 	}
 	if n.want.Password != "" && e.attempt != "" && strings.HasSuffix(e.attempt, "i/o timeout") {

@@ -30,7 +30,7 @@ func testPeer() *bgp.Peer {
 func testSession(state string, since time.Time, flaps uint64, reason string) *bgp.Session {
 	return &bgp.Session{
 		Name: "router", Neighbor: netip.MustParseAddr("192.0.2.1"), State: state, AdminState: "UP", LocalAS: 50000, PeerAS: 50001,
-		RouterID: netip.MustParseAddr("10.0.0.9"), Since: since, Flaps: flaps, Reason: reason, NegotiatedHoldTime: 30 * time.Second,
+		RouterID: netip.MustParseAddr("10.0.0.9"), Since: since, Flaps: flaps, Reason: reason, Lost: reason, NegotiatedHoldTime: 30 * time.Second,
 	}
 }
 

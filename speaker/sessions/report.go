@@ -138,7 +138,7 @@ func whyLost(s *bgp.Session) string {
 	if s.Flaps == 0 {
 		return "the node made it anew, because its parameters changed"
 	}
-	return cmp.Or(clean(s.Reason), unknownReason)
+	return cmp.Or(clean(s.Lost), unknownReason)
 }
 
 // neighbor is whom a session is with.

@@ -66,8 +66,12 @@ func TestBGPBFD(t *testing.T) {
 				c.t.Helper()
 				c.hasRoute(r, web4, "n1", "n2")
 				c.hasRoute(r, web6, "n1", "n2")
-				c.bfdIs("tor4", "Up", "n1", "n2")
-				c.bfdIs("tor6", "Up", "n1", "n2")
+				for _, peer := range []string{"tor4", "tor6"} {
+					c.bfdIs(peer, "Up", "n1", "n2")
+					for _, node := range []string{"n1", "n2"} {
+						c.sessionIs(peer, node, v1alpha2.ConditionEstablished, metav1.ConditionTrue)
+					}
+				}
 			}
 			whole()
 			for round := range 2 {
