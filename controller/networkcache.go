@@ -13,9 +13,8 @@ import (
 // NetworkCache is a cache of Nodes, BgpConfs and BgpPeers, cut down to what the
 // controller and admission read of them. BgpConfs and BgpPeers are unstructured:
 // what is wrong in one that was stored long ago keeps nobody from reading the
-// others. It is not the manager's, because the
-// worker that gives addresses waits for all that that one watches, and these
-// are none of its business.
+// others. It is not the manager's, because the worker that gives addresses waits
+// for all that that one watches, and these are none of its business.
 type NetworkCache struct{ cache.Cache }
 
 // NewNetworkCache has the manager run a NetworkCache, which watches what it is

@@ -92,7 +92,9 @@ type BgpConfSpec struct {
 
 // Values of BgpConfSpec.NextHops.
 const (
-	NextHopSelf  = "self"
+	// NextHopSelf is the announcing node's own address.
+	NextHopSelf = "self"
+	// NextHopNodes are the addresses of all nodes that can serve the address.
 	NextHopNodes = "nodes"
 )
 

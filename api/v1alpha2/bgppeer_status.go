@@ -63,7 +63,7 @@ type BFDState struct {
 	RemoteDiagnostic string `json:"remoteDiagnostic,omitempty"`
 
 	// DetectionTime is the silence after which the path counts as lost, in
-	// milliseconds.
+	// milliseconds; 0 until the neighbor was heard.
 	//
 	// +optional
 	DetectionTime int64 `json:"detectionTime,omitempty"`
@@ -91,7 +91,8 @@ type PeerState struct {
 	// +optional
 	LocalAS Uint32 `json:"localAs,omitempty"`
 
-	// Messages counts BGP messages.
+	// Messages is accepted for compatibility and never written: metrics count
+	// BGP messages.
 	//
 	// +optional
 	Messages *Messages `json:"messages,omitempty"`
@@ -106,7 +107,8 @@ type PeerState struct {
 	// +optional
 	PeerAS Uint32 `json:"peerAs,omitempty"`
 
-	// PeerGroup is the GoBGP peer group.
+	// PeerGroup is accepted for compatibility and never written: a BgpPeer
+	// with one has no session.
 	//
 	// +optional
 	PeerGroup string `json:"peerGroup,omitempty"`
@@ -116,7 +118,7 @@ type PeerState struct {
 	// +optional
 	PeerType Uint32 `json:"peerType,omitempty"`
 
-	// Queues counts messages that wait.
+	// Queues is accepted for compatibility and never written.
 	//
 	// +optional
 	Queues *Queues `json:"queues,omitempty"`
@@ -148,7 +150,7 @@ type PeerState struct {
 	// +optional
 	AdminState string `json:"adminState,omitempty"`
 
-	// OutQ is the number of messages that wait to be sent.
+	// OutQ is accepted for compatibility and never written.
 	//
 	// +optional
 	OutQ Uint32 `json:"outQ,omitempty"`

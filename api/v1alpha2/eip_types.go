@@ -289,7 +289,8 @@ type EipStatus struct {
 
 // Types of conditions on Eips.
 const (
-	// ConditionReady is False while the controller cannot use the pool.
+	// ConditionReady is False while the controller cannot use the pool; in the
+	// status of a BgpConf, while a node's router does not run as asked.
 	ConditionReady = "Ready"
 	// ConditionOverlapping is True while another Eip has addresses of this
 	// one. None is given twice all the same.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"runtime/debug"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -43,9 +41,7 @@ type options struct {
 const gcPercent = 30
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	program.CollectAt(gcPercent)
 	var o options
 	flag.BoolVar(&o.leaderElect, "leader-elect", true, "Work only while holding the Lease "+leaseName+", so that several controllers can run")
 	flag.StringVar(&o.namespace, "namespace", program.EnvOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the Lease and of the speakers' Secret; also set by the environment variable FAIRWAY_NAMESPACE")

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -63,9 +62,7 @@ type options struct {
 const gcPercent = 50
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	program.CollectAt(gcPercent)
 	var o options
 	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; also set by the environment variable NODE_NAME")
 	flag.StringVar(&o.namespace, "namespace", program.EnvOr("FAIRWAY_NAMESPACE", "fairway-system"), "Namespace of the gossip Secret; also set by the environment variable FAIRWAY_NAMESPACE")

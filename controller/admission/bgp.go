@@ -4,20 +4,22 @@ import (
 	"fmt"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // BGP is what there is to announce addresses by BGP with.
 type BGP struct {
 	// Configured tells whether there is a BgpConf that counts, and Peered
-	// whether there is a BgpPeer.
+	// whether there is a BgpPeer. Those that are left to the CNI are none.
 	Configured, Peered bool
 }
 
 // ReviewBgpConf says what of a BgpConf will not do what it seems to. One is
 // never refused.
 func ReviewBgpConf(conf *v1alpha2.BgpConf) []string {
-	if conf.Name == v1alpha2.BgpConfName {
+	if conf.Name == v1alpha2.BgpConfName || leftToCNI(conf) {
 		return nil
 	}
 	return []string{fmt.Sprintf("BgpConf %.80s has no effect: only the BgpConf named %s counts", conf.Name, v1alpha2.BgpConfName)}
@@ -26,7 +28,7 @@ func ReviewBgpConf(conf *v1alpha2.BgpConf) []string {
 // ReviewBgpPeer does so for a BgpPeer that is created (old is nil) or changed.
 // Without bgp, which is needed for a new one, nothing is said about BgpConfs.
 func ReviewBgpPeer(old, peer *v1alpha2.BgpPeer, bgp *BGP) (warnings []string) {
-	if _, ignored := peer.Labels[v1alpha2.LabelCNI]; ignored {
+	if leftToCNI(peer) {
 		return nil
 	}
 	if old == nil && bgp != nil && !bgp.Configured {
@@ -36,6 +38,13 @@ func ReviewBgpPeer(old, peer *v1alpha2.BgpPeer, bgp *BGP) (warnings []string) {
 		warnings = append(warnings, "everybody who may read BgpPeers can read spec.conf.authPassword: put the password into a Secret in Fairway's namespace and name that in spec.conf.passwordSecretRef")
 	}
 	return warnings
+}
+
+// leftToCNI tells whether speakers do not act on a BgpConf or BgpPeer, because
+// the network plugin does.
+func leftToCNI(object metav1.Object) bool {
+	_, labelled := object.GetLabels()[v1alpha2.LabelCNI]
+	return labelled
 }
 
 func passwordOf(peer *v1alpha2.BgpPeer) string {

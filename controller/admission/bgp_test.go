@@ -10,6 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -39,6 +40,8 @@ func TestBGPWarnings(t *testing.T) {
 		{"another BgpConf", all, "", "{" + kind + "BgpConf, metadata: {name: rack-1}}", []string{"BgpConf rack-1 has no effect: only the BgpConf named default counts"}},
 		{"another BgpConf, changed", all, "{" + kind + "BgpConf, metadata: {name: rack-1}}", "{" + kind + "BgpConf, metadata: {name: rack-1}, spec: {as: 1}}", []string{"only the BgpConf named default counts"}},
 		{"a BgpConf of a long name", all, "", "{" + kind + "BgpConf, metadata: {name: " + strings.Repeat("x", 253) + "}}", []string{"only the BgpConf named default counts"}},
+
+		{"a BgpConf of the CNI", nothing, "", "{" + kind + "BgpConf, metadata: {name: calico, labels: {openelb.kubesphere.io/cni: calico}}}", nil},
 
 		{"a BgpPeer", confOnly, "", peer, nil},
 		{"a BgpPeer before the BgpConf", nothing, "", peer, []string{noConf}},
@@ -106,7 +109,7 @@ func TestUnreadableBGPObjects(t *testing.T) {
 type bgpReader struct {
 	client.Reader
 	conf  *metav1.PartialObjectMetadata
-	peers int
+	peers []metav1.PartialObjectMetadata
 	err   error
 }
 
@@ -118,8 +121,14 @@ func (r bgpReader) Get(_ context.Context, key client.ObjectKey, object client.Ob
 	return r.err
 }
 
-func (r bgpReader) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
-	list.(*metav1.PartialObjectMetadataList).Items = make([]metav1.PartialObjectMetadata, r.peers)
+func (r bgpReader) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
+	selector := (&client.ListOptions{}).ApplyOptions(options).LabelSelector
+	items := &list.(*metav1.PartialObjectMetadataList).Items
+	for _, peer := range r.peers {
+		if selector.Matches(labels.Set(peer.Labels)) {
+			*items = append(*items, peer)
+		}
+	}
 	return r.err
 }
 
@@ -128,12 +137,15 @@ func TestBGPIn(t *testing.T) {
 		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, DeletionTimestamp: deleted}}
 	}
 	now := metav1.Now()
+	ofCNI := metav1.ObjectMeta{Name: "default", Labels: map[string]string{"openelb.kubesphere.io/cni": "calico"}}
+	peer, peerOfCNI := metav1.PartialObjectMetadata{}, metav1.PartialObjectMetadata{ObjectMeta: ofCNI}
 	for name, test := range map[string]struct {
 		reader bgpReader
 		want   BGP
 	}{
 		"nothing":         {bgpReader{}, BGP{}},
-		"both":            {bgpReader{conf: conf("default", nil), peers: 1}, BGP{Configured: true, Peered: true}},
+		"both":            {bgpReader{conf: conf("default", nil), peers: []metav1.PartialObjectMetadata{peerOfCNI, peer}}, BGP{Configured: true, Peered: true}},
+		"the CNI's":       {bgpReader{conf: &peerOfCNI, peers: []metav1.PartialObjectMetadata{peerOfCNI}}, BGP{}},
 		"another BgpConf": {bgpReader{conf: conf("other", nil)}, BGP{}},
 		"one that goes":   {bgpReader{conf: conf("default", &now)}, BGP{}},
 	} {

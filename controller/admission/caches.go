@@ -10,6 +10,8 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -127,10 +129,14 @@ func bgpIn(ctx context.Context, live client.Reader) (*BGP, error) {
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("reading BgpConf %s: %w", v1alpha2.BgpConfName, err)
 	}
-	bgp := &BGP{Configured: err == nil && conf.DeletionTimestamp.IsZero()}
+	bgp := &BGP{Configured: err == nil && conf.DeletionTimestamp.IsZero() && !leftToCNI(conf)}
+	ours, err := labels.NewRequirement(v1alpha2.LabelCNI, selection.DoesNotExist, nil)
+	if err != nil {
+		return nil, fmt.Errorf("selecting BgpPeers: %w", err)
+	}
 	peers := &metav1.PartialObjectMetadataList{}
 	peers.SetGroupVersionKind(v1alpha2.GroupVersion.WithKind("BgpPeerList"))
-	if err := live.List(ctx, peers, client.Limit(1)); err != nil {
+	if err := live.List(ctx, peers, client.Limit(1), client.MatchingLabelsSelector{Selector: labels.NewSelector().Add(*ours)}); err != nil {
 		return nil, fmt.Errorf("listing BgpPeers: %w", err)
 	}
 	bgp.Peered = len(peers.Items) > 0

@@ -108,7 +108,7 @@ func (e *engine) run() {
 	}
 	for !e.closing {
 		e.wait()
-		now := time.Now()
+		now := time.Now() // receive reads what came up to here
 		e.receive()
 		select {
 		case f := <-e.command:

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-lb/fairway/internal/netnstest"
 )
 
 const (
@@ -48,9 +50,7 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	if os.Getenv(inNamespace) == "" {
-		t.Fatal("this test makes network namespaces and links: run it as root")
-	}
+	netnstest.Need(t)
 	h := &host{t: t}
 	made := make(chan error)
 	go func() {

@@ -14,7 +14,8 @@ const (
 
 // machine is one end of a session: the state variables of RFC 5880, 6.8.1, and
 // what follows from packets, from time and from the operator. It does no I/O;
-// the time is an argument and never goes back.
+// the time is an argument. That of advance may be earlier than that of the packets
+// before it, by a round of the engine at most.
 type machine struct {
 	profile Profile
 	// random returns numbers in [0,1), for the jitter.

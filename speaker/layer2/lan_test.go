@@ -21,6 +21,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-lb/fairway/internal/netnstest"
 )
 
 // patience is how long a test waits for what must come.
@@ -47,7 +49,7 @@ type lan struct {
 // newLAN makes the cable. The node's end has no address but the link-local.
 func newLAN(t testing.TB, link string) *lan {
 	t.Helper()
-	needNamespace(t)
+	netnstest.Need(t)
 	l := &lan{t: t, link: link}
 	l.ns = newNamespace(t)
 	var err error

@@ -17,6 +17,8 @@ import (
 	"github.com/mdlayher/ethernet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-lb/fairway/internal/netnstest"
 )
 
 const (
@@ -146,7 +148,7 @@ func testManyAddresses(t *testing.T, count4 int) {
 // The same where sockets have little memory, as on kernels before 6.6: the
 // filter gets coarser and the groups are joined through more sockets.
 func TestManyAddressesInLittleMemory(t *testing.T) {
-	needNamespace(t)
+	netnstest.Need(t)
 	const limit = "/proc/sys/net/core/optmem_max"
 	before, err := os.ReadFile(limit)
 	must(t, err)

@@ -36,8 +36,7 @@ const (
 // exchanged.
 const stateEstablished = "ESTABLISHED"
 
-// peerDraft is the entry of a BgpPeer but for the times and fields that
-// completePeer knows.
+// peerDraft is the entry of a BgpPeer but for the times that completePeer knows.
 func peerDraft(s sight) *v1alpha2.NodePeerStatus {
 	entry := &v1alpha2.NodePeerStatus{
 		Conditions: []metav1.Condition{condition(v1alpha2.ConditionAccepted, s.accepted), establishedCondition(s)},
@@ -73,7 +72,7 @@ func peerState(p *bgp.Peer, s *bgp.Session) *v1alpha2.PeerState {
 	if p.Address.IsValid() {
 		state.NeighborAddress = p.Address.String()
 	}
-	switch p.RemovePrivateAS {
+	switch p.RemovePrivateAS { // see v1alpha2.PeerState for the numbers, as for the peer type's
 	case "ALL":
 		state.RemovePrivateAs = 1
 	case "REPLACE":
@@ -160,9 +159,8 @@ func establishedCondition(s sight) metav1.Condition {
 	return c
 }
 
-// completePeer gives a draft what depends on the entry before it and on the
-// BgpPeer.
-func completePeer(draft, have *v1alpha2.NodePeerStatus, spec *v1alpha2.PeerConf, now time.Time) *v1alpha2.NodePeerStatus {
+// completePeer gives a draft what depends on the entry before it.
+func completePeer(draft, have *v1alpha2.NodePeerStatus, now time.Time) *v1alpha2.NodePeerStatus {
 	if draft == nil {
 		return nil
 	}
@@ -172,9 +170,6 @@ func completePeer(draft, have *v1alpha2.NodePeerStatus, spec *v1alpha2.PeerConf,
 		before = have.Conditions
 	}
 	setTimes(entry.Conditions, before, now)
-	if entry.PeerState != nil && spec != nil {
-		entry.PeerState.PeerGroup = spec.PeerGroup
-	}
 	if c := meta.FindStatusCondition(entry.Conditions, v1alpha2.ConditionEstablished); c != nil && entry.TimersState != nil {
 		since := c.LastTransitionTime.UTC().Format(time.RFC3339)
 		if c.Status == metav1.ConditionTrue {

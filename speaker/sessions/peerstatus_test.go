@@ -45,17 +45,15 @@ func TestPeerEntry(t *testing.T) {
 	tests := map[string]struct {
 		sight sight
 		have  *v1alpha2.NodePeerStatus
-		spec  *v1alpha2.PeerConf
 		want  string
 	}{
 		"established": {
 			sight: sight{claim{testPeer(), accepted, false}, testSession("ESTABLISHED", noon.Add(-time.Hour).Add(300*time.Millisecond), 2, "hold timer expired")},
-			spec:  &v1alpha2.PeerConf{PeerGroup: "spines", AuthPassword: "secret"},
 			want: `
 conditions:
 - {type: Accepted, status: "True", reason: Accepted, message: the node does all that the BgpPeer asks, lastTransitionTime: "2026-03-01T12:00:00Z"}
 - {type: Established, status: "True", reason: SessionEstablished, message: the session is established, lastTransitionTime: "2026-03-01T11:00:00Z"}
-peerState: {description: rack 1, localAs: 50000, neighborAddress: 192.0.2.1, peerAs: 50001, peerGroup: spines, peerType: 1, removePrivateAs: 2,
+peerState: {description: rack 1, localAs: 50000, neighborAddress: 192.0.2.1, peerAs: 50001, peerType: 1, removePrivateAs: 2,
   sendCommunity: 3, sessionState: ESTABLISHED, adminState: UP, flops: 2, routerId: 10.0.0.9}
 timersState: {connectRetry: "5", holdTime: "90", keepaliveInterval: "30", negotiatedHoldTime: "30", uptime: "2026-03-01T11:00:00Z"}
 `},
@@ -94,7 +92,7 @@ timersState: {connectRetry: "5", holdTime: "90", keepaliveInterval: "30", negoti
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := yaml.Marshal(completePeer(peerDraft(test.sight), test.have, test.spec, noon))
+			got, err := yaml.Marshal(completePeer(peerDraft(test.sight), test.have, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +147,7 @@ func TestSamePeer(t *testing.T) {
 		s := testSession("ACTIVE", noon, 1, "no route to host")
 		s.BFD = &bfd.Session{State: bfd.Down, Diagnostic: bfd.PathDown, DetectionTime: 3 * time.Second}
 		change(s)
-		return completePeer(peerDraft(sight{claim{testPeer(), accepted, false}, s}), nil, nil, noon)
+		return completePeer(peerDraft(sight{claim{testPeer(), accepted, false}, s}), nil, noon)
 	}
 	before := entry(func(*bgp.Session) {})
 	for name, test := range map[string]struct {

@@ -91,13 +91,13 @@ func TestWantedFailures(t *testing.T) {
 			"b": {Reason: bgp.ReasonUnsupported, Message: "BgpPeer b: vrf"},
 			"c": {Reason: bgp.ReasonTTLInvalid, Message: "BgpPeer c: ttl"},
 		},
-	}, fmt.Errorf("configuring: %w", errors.Join(errors.Join(listen, &bgp.PeerError{Name: "b", Err: errors.New("no memory")}))))
+	}, fmt.Errorf("configuring: %w", errors.Join(errors.Join(listen, &bgp.PeerError{Name: "b", Err: errors.Join(errors.New("no memory"), errors.New("no route"))}))))
 	if want := (finding{false, "ConfigureFailed", listen.Error()}); w.ready != want {
 		t.Errorf("router: %+v, want %+v", w.ready, want)
 	}
 	for name, want := range map[string]finding{
 		"a": {true, "Accepted", "fine"},
-		"b": {false, "ConfigureFailed", "BgpPeer b: vrf; no memory"},
+		"b": {false, "ConfigureFailed", "BgpPeer b: vrf; no memory no route"},
 		"c": {false, "TTLInvalid", "BgpPeer c: ttl"},
 	} {
 		if got := w.peers[name].accepted; got != want {

@@ -71,10 +71,13 @@ func split(err error) (peers map[string]error, router error) {
 	peers = map[string]error{}
 	var walk func(error)
 	walk = func(err error) {
-		var peer *bgp.PeerError
+		// What a peer's error joins is that peer's, so errors.As would look too deep.
+		peer, isPeer := err.(*bgp.PeerError)
 		var joined interface{ Unwrap() []error }
 		switch {
 		case err == nil:
+		case isPeer:
+			peers[peer.Name] = errors.Join(peers[peer.Name], peer.Err)
 		case errors.As(err, &joined):
 			for _, part := range joined.Unwrap() {
 				walk(part)

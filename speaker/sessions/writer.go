@@ -235,7 +235,7 @@ func (w *Writer) syncPeer(ctx context.Context, name string) (time.Duration, erro
 	draft := w.drafts.peers[name]
 	w.mu.Unlock()
 	have, now := w.peers.have(&peer, peer.Status.NodesPeerStatus), time.Now()
-	return w.peers.write(ctx, name, have, completePeer(draft, have, peer.Spec.Conf, now), now)
+	return w.peers.write(ctx, name, have, completePeer(draft, have, now), now)
 }
 
 func (w *Writer) syncConf(ctx context.Context) (time.Duration, error) {

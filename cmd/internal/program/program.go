@@ -47,6 +47,14 @@ func Version() string {
 	return "unknown"
 }
 
+// CollectAt has the garbage collector run when the heap has grown by percent,
+// unless the environment variable GOGC says otherwise.
+func CollectAt(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
+
 // EnvOr returns an environment variable, or the other value if it is empty.
 func EnvOr(name, otherwise string) string {
 	if value := os.Getenv(name); value != "" {
