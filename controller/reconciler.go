@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -57,12 +58,12 @@ type reconciler struct {
 	rested     map[string]time.Time       // when the next address of an Eip has rested
 }
 
-func newReconciler(mgr manager.Manager, o Options) *reconciler {
+func newReconciler(mgr manager.Manager, o Options, recorder events.EventRecorder) *reconciler {
 	return &reconciler{
 		options:  o,
 		client:   mgr.GetClient(),
 		live:     mgr.GetAPIReader(),
-		events:   newReporter(mgr.GetEventRecorder("fairway-controller")),
+		events:   newReporter(recorder),
 		metrics:  newMetrics(),
 		now:      time.Now,
 		ipam:     ipam.New(time.Now),

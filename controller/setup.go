@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/internal/note"
 )
 
 // reconcileTimeout bounds one decision with its few calls of the API server:
@@ -77,7 +78,14 @@ func trimService(object any) (any, error) {
 
 // Setup has the manager run the controller while it is the leader.
 func Setup(mgr manager.Manager, o Options) error {
-	r := newReconciler(mgr, o)
+	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-controller"), mgr.GetLogger().WithName("events"), o.Registerer)
+	if err != nil {
+		return fmt.Errorf("registering the metrics of events: %w", err)
+	}
+	if err := mgr.Add(events); err != nil {
+		return fmt.Errorf("adding to the manager: %w", err)
+	}
+	r := newReconciler(mgr, o, events)
 	if err := r.metrics.register(o.Registerer); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package speaker
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,9 +51,16 @@ type announcement struct {
 	addr netip.Addr
 }
 
-// route is for whom an address is announced by BGP: the nodes with endpoints of
-// each Service whose policy is Local, "" for the others.
-type route map[subject]string
+// route is for whom an address is announced by BGP. It is nearly always one
+// Service, and there are as many routes as addresses.
+type route []reached
+
+// reached is a Service that is reached at an address, with the nodes that have
+// its endpoints if its policy is Local.
+type reached struct {
+	subject
+	endpoints string
+}
 
 // refusal is what this node cannot announce of an Eip, and why.
 type refusal struct {
@@ -137,7 +145,7 @@ func (r *reports) routed(view plan.View, addr netip.Addr, tenants []tenant, d pl
 		delete(r.routes, addr)
 		return
 	}
-	before, now := r.routes[addr], make(route, len(tenants))
+	before, now := r.routes[addr], make(route, 0, len(tenants))
 	text := "is announced by BGP from every node that can serve it"
 	for _, t := range tenants {
 		endpoints := ""
@@ -146,15 +154,15 @@ func (r *reports) routed(view plan.View, addr netip.Addr, tenants []tenant, d pl
 			text = "is announced by BGP from " + listedNodes(d.Nodes)
 		}
 		if d.Reaches(t.Service) {
-			now[t.subject()] = endpoints
+			now = append(now, reached{t.subject(), endpoints})
 		}
 	}
 	r.routes[addr] = now
 	if !news || view.Reporter(addr) != r.node {
 		return
 	}
-	for svc, endpoints := range now {
-		if was, known := before[svc]; !known || was != endpoints {
+	for _, svc := range now {
+		if !slices.Contains(before, svc) {
 			r.event(svc.reference(), corev1.EventTypeNormal, eventSetBalancer, "%s %s", addr, text)
 		}
 	}

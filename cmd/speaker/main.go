@@ -30,6 +30,7 @@ import (
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/cmd/internal/program"
+	"github.com/fairway-lb/fairway/internal/note"
 	"github.com/fairway-lb/fairway/speaker"
 	"github.com/fairway-lb/fairway/speaker/bgp"
 	"github.com/fairway-lb/fairway/speaker/layer2"
@@ -124,13 +125,17 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := speaker.IndexEndpointSlices(ctx, mgr); err != nil {
 		return err
 	}
+	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-speaker"), log.WithName("events"), metrics.Registry)
+	if err != nil {
+		return fmt.Errorf("registering the metrics of events: %w", err)
+	}
 	router := bgp.New(bgp.Options{Log: log.WithName("bgp"), Registerer: metrics.Registry})
 	writer := sessions.New(sessions.Config{
 		NodeName: o.nodeName,
 		Client:   mgr.GetClient(),
 		Sessions: router.Sessions,
 		Changed:  router.Changed(),
-		Events:   mgr.GetEventRecorder("fairway-speaker"),
+		Events:   events,
 		Log:      log.WithName("sessions"),
 	})
 	convergence, err := speaker.ConvergenceHistogram(metrics.Registry)
@@ -150,12 +155,12 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 			DrainTime: o.drainTime,
 			Converged: convergence,
 		},
-		Events: mgr.GetEventRecorder("fairway-speaker"),
+		Events: events,
 	})
 	if err := s.Setup(mgr, cluster.Changed(), links); err != nil {
 		return err
 	}
-	for _, runnable := range []manager.Runnable{peers, writer} {
+	for _, runnable := range []manager.Runnable{peers, writer, events} {
 		if err := mgr.Add(runnable); err != nil {
 			return fmt.Errorf("adding to the manager: %w", err)
 		}

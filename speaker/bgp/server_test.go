@@ -22,12 +22,12 @@ const patience = 30 * time.Second
 // node is a Server with a listener on 127.0.0.1.
 type node struct {
 	*Server
-	t      *testing.T
+	t      testing.TB
 	port   int
 	config Config
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	n := &node{t: t, port: freePort(t)}
 	n.Server = New(Options{Log: logger(t)})
@@ -41,11 +41,11 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-func logger(t *testing.T) logr.Logger {
-	return testr.NewWithOptions(t, testr.Options{Verbosity: 0})
+func logger(t testing.TB) logr.Logger {
+	return testr.NewWithInterface(t, testr.Options{Verbosity: 0})
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -138,7 +138,7 @@ func routeTo(prefix string, peers ...string) *plan.Route {
 }
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

@@ -16,7 +16,7 @@ import (
 // say what it was told, and what no router would say. Its addresses are of
 // 127.0.0.0/8, so that there can be many.
 type tor struct {
-	t       *testing.T
+	t       testing.TB
 	address netip.Addr
 	as      uint32
 	// What it says in its OPEN.
@@ -44,7 +44,7 @@ type torRoute struct {
 	localPref, med   *uint32
 }
 
-func newTor(t *testing.T, address string, as uint32) *tor {
+func newTor(t testing.TB, address string, as uint32) *tor {
 	return &tor{t: t, address: netip.MustParseAddr(address), as: as, v6: true, gracefulRestart: true, routes: make(map[string]*torRoute)}
 }
 

@@ -1,0 +1,113 @@
+package note
+
+import (
+	"context"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+)
+
+const (
+	// rateLimit is how many events a second a process writes in the long run, and
+	// burst how many at once. client-go's broadcaster writes all that it is given at
+	// the same time, each on a connection of its own if need be: a change that
+	// concerns thousands of Services would make an API server fail that has a lease
+	// to renew and routes to tell of.
+	rateLimit = 20
+	burst     = 100
+	// maxQueued is how many events of a type wait, a few hundred bytes each. It is
+	// some eight minutes' work; what is older than that is no news.
+	maxQueued = 10_000
+)
+
+// Paced passes events on to another recorder at a bounded rate, warnings first.
+// It is a manager's Runnable, which writes nothing before Start. Its methods are
+// safe for concurrent use.
+type Paced struct {
+	recorder         events.EventRecorder
+	log              logr.Logger
+	limiter          *rate.Limiter
+	warnings, normal chan event
+	dropped          prometheus.Counter
+}
+
+// event is what Eventf was called with.
+type event struct {
+	regarding, related              runtime.Object
+	eventType, reason, action, text string
+	args                            []any
+}
+
+// NewPaced returns a recorder in front of another one. It counts what it had no
+// room for in the metric fairway_events_dropped_total; the error is that of the
+// registration.
+func NewPaced(recorder events.EventRecorder, log logr.Logger, registerer prometheus.Registerer) (*Paced, error) {
+	p := &Paced{
+		recorder: recorder,
+		log:      log,
+		limiter:  rate.NewLimiter(rateLimit, burst),
+		warnings: make(chan event, maxQueued),
+		normal:   make(chan event, maxQueued),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairway_events_dropped_total",
+			Help: "Kubernetes events that were not written because too many were waiting",
+		}),
+	}
+	return p, registerer.Register(p.dropped)
+}
+
+// Eventf implements events.EventRecorder. It never waits.
+func (p *Paced) Eventf(regarding, related runtime.Object, eventType, reason, action, text string, args ...any) {
+	queue := p.normal
+	if eventType == corev1.EventTypeWarning {
+		queue = p.warnings
+	}
+	select {
+	case queue <- event{regarding, related, eventType, reason, action, text, args}:
+	default:
+		p.dropped.Inc()
+	}
+}
+
+// Start writes events until ctx ends.
+func (p *Paced) Start(ctx context.Context) error {
+	for {
+		if err := p.limiter.Wait(ctx); err != nil {
+			break // ctx has ended
+		}
+		e, ok := p.next(ctx)
+		if !ok {
+			break
+		}
+		p.recorder.Eventf(e.regarding, e.related, e.eventType, e.reason, e.action, e.text, e.args...)
+	}
+	if left := len(p.warnings) + len(p.normal); left > 0 {
+		p.log.Info("Stopping before all events were written", "left", left)
+	}
+	return nil
+}
+
+// next waits for an event. A warning comes before what has waited longer.
+func (p *Paced) next(ctx context.Context) (event, bool) {
+	select {
+	case e := <-p.warnings:
+		return e, true
+	default:
+	}
+	select {
+	case e := <-p.warnings:
+		return e, true
+	case e := <-p.normal:
+		return e, true
+	case <-ctx.Done():
+		return event{}, false
+	}
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every process
+// may have something to say.
+func (p *Paced) NeedLeaderElection() bool { return false }
