@@ -9,6 +9,8 @@ BIN := $(CURDIR)/bin
 RACE := $(BIN)/race
 # GoBGP with a guard around what it decodes, see build/gobgp.
 GUARDED := bin/guarded
+# Tests of what GoBGP does with the routes of neighbors, which the guard drops.
+UNGUARDED := TestTooManyRoutes|TestNothingOfNeighborsIsPassedOn
 PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./internal/... ./speaker/...
 
 .PHONY: help
@@ -30,6 +32,8 @@ test: install lint check-generated test-pure test-cluster ## Install what is mis
 .PHONY: test-pure
 test-pure: ## Run the tests that need no cluster (root for those with packets)
 	go test -race $(PURE)
+	@go run ./build/gobgp $(GUARDED)
+	go test -race -modfile=$(GUARDED)/go.mod ./speaker/bgp -skip '$(UNGUARDED)'
 
 .PHONY: test-cluster
 test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
@@ -39,7 +43,8 @@ test-cluster: install build-race kubernetes ## Run the tests on a real API serve
 
 .PHONY: bench
 bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, a quarter of an hour)
-	go test -run '^$$' -bench . -benchmem $(PURE)
+	@go run ./build/gobgp $(GUARDED)
+	go test -modfile=$(GUARDED)/go.mod -run '^$$' -bench . -benchmem $(PURE)
 	@go build -o $(BIN)/bench ./test/bench
 	@FAIRWAY_BIN=$(BIN) $(BIN)/bench
 

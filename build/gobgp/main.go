@@ -1,10 +1,12 @@
-// Command gobgp prepares a build of GoBGP that no neighbor can crash or fill.
+// Command gobgp prepares a build of GoBGP that no neighbor can crash or fill, and
+// that packs routes.
 //
 // GoBGP v3 decodes what neighbors send in goroutines of its own, where nobody
 // else can recover: a malformed message ends the process. It also keeps every
-// route that a neighbor announces, although this program uses none. Until a
-// version of GoBGP does better, Fairway's programs are built with two of its
-// functions wrapped: see guard.go.txt.
+// route that a neighbor announces, although this program uses none. And it sends
+// an UPDATE for each route. Until a version of GoBGP does better, Fairway's
+// programs are built with some of its functions wrapped: see guard.go.txt and
+// pack.go.txt.
 //
 // Usage, in the repository's root: gobgp DIRECTORY. It copies GoBGP from the
 // module cache into the directory, with the guard, and writes a go.mod and
@@ -14,7 +16,7 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -26,22 +28,20 @@ import (
 
 const module = "github.com/osrg/gobgp/v3"
 
-// guard is the file that is added to GoBGP's package server.
+// added are the files that GoBGP's package server gets.
 //
-//go:embed guard.go.txt
-var guard string
+//go:embed guard.go.txt pack.go.txt
+var added embed.FS
 
-// renamed are the functions that guard.go.txt wraps, by file, each as it is
-// declared and as it is to be.
-var renamed = map[string][2]string{
-	"pkg/server/fsm.go": {
-		"func (h *fsmHandler) recvMessageWithError() (",
-		"func (h *fsmHandler) recvUnguarded() (",
-	},
-	"pkg/server/server.go": {
-		"func (s *BgpServer) handleFSMMessage(",
-		"func (s *BgpServer) handleUnguarded(",
-	},
+// edit is a text of a file, which it has once, and what it is to be.
+type edit struct{ file, old, new string }
+
+// edits make GoBGP use what is added.
+var edits = []edit{
+	{"pkg/server/fsm.go", "func (h *fsmHandler) recvMessageWithError() (", "func (h *fsmHandler) recvUnguarded() ("},
+	{"pkg/server/server.go", "func (s *BgpServer) handleFSMMessage(", "func (s *BgpServer) handleUnguarded("},
+	{"pkg/server/fsm.go", "range table.CreateUpdateMsgFromPaths(m.Paths, options) {", "range h.pack(ctx, m, options) {"},
+	{"pkg/server/fsm.go", "\tholdTimerResetCh chan bool\n", "\tholdTimerResetCh chan bool\n\tpacked           time.Time // when pack returned last\n"},
 }
 
 func main() {
@@ -68,8 +68,14 @@ func run(directory string) error {
 	if err := copyModule(source.Dir, copied); err != nil {
 		return fmt.Errorf("copying %s: %w", source.Dir, err)
 	}
-	if err := write(filepath.Join(copied, "pkg", "server", "fairway_guard.go"), []byte(guard)); err != nil {
-		return err
+	for _, name := range []string{"guard.go", "pack.go"} {
+		text, err := added.ReadFile(name + ".txt")
+		if err != nil {
+			return fmt.Errorf("reading what is added: %w", err)
+		}
+		if err := write(filepath.Join(copied, "pkg", "server", "fairway_"+name), text); err != nil {
+			return err
+		}
 	}
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
@@ -86,10 +92,9 @@ func run(directory string) error {
 	return write(filepath.Join(directory, "go.sum"), sum)
 }
 
-// copyModule copies what a build of the module needs, with the functions
-// renamed.
+// copyModule copies what a build of the module needs, edited.
 func copyModule(from, to string) error {
-	missing := len(renamed)
+	edited := 0
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -105,17 +110,20 @@ func copyModule(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if function, ok := renamed[filepath.ToSlash(name)]; ok {
-			if n := bytes.Count(content, []byte(function[0])); n != 1 {
-				return fmt.Errorf("%s has %q %d times, want once: look whether this version still needs its guard", name, function[0], n)
+		for _, e := range edits {
+			if e.file != filepath.ToSlash(name) {
+				continue
 			}
-			content = bytes.Replace(content, []byte(function[0]), []byte(function[1]), 1)
-			missing--
+			if n := bytes.Count(content, []byte(e.old)); n != 1 {
+				return fmt.Errorf("%s has %q %d times, want once: look whether this version still needs the edit", name, e.old, n)
+			}
+			content = bytes.Replace(content, []byte(e.old), []byte(e.new), 1)
+			edited++
 		}
 		return write(filepath.Join(to, name), content)
 	})
-	if err == nil && missing > 0 {
-		err = fmt.Errorf("%d of the files to change are not there", missing)
+	if err == nil && edited != len(edits) {
+		err = fmt.Errorf("%d of %d edits found their file", edited, len(edits))
 	}
 	return err
 }

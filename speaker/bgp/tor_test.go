@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -251,6 +252,22 @@ func (r *tor) route(prefix string) *torRoute {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.routes[prefix]
+}
+
+// meds returns the MEDs of all prefixes, the number of paths for those with
+// several.
+func (r *tor) meds() map[string]uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	meds, paths := make(map[string]uint32), make(map[string]uint32)
+	for key, route := range r.routes {
+		prefix, _, _ := strings.Cut(key, "#")
+		meds[prefix] = *route.med
+		if paths[prefix]++; paths[prefix] > 1 {
+			meds[prefix] = 1000 * paths[prefix]
+		}
+	}
+	return meds
 }
 
 // count is how many paths the router has.
