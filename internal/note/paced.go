@@ -31,15 +31,8 @@ type Paced struct {
 	recorder         events.EventRecorder
 	log              logr.Logger
 	limiter          *rate.Limiter
-	warnings, normal chan event
+	warnings, normal chan func() // each writes an event
 	dropped          prometheus.Counter
-}
-
-// event is what Eventf was called with.
-type event struct {
-	regarding, related              runtime.Object
-	eventType, reason, action, text string
-	args                            []any
 }
 
 // NewPaced returns a recorder in front of another one. It counts what it had no
@@ -50,8 +43,8 @@ func NewPaced(recorder events.EventRecorder, log logr.Logger, registerer prometh
 		recorder: recorder,
 		log:      log,
 		limiter:  rate.NewLimiter(rateLimit, burst),
-		warnings: make(chan event, maxQueued),
-		normal:   make(chan event, maxQueued),
+		warnings: make(chan func(), maxQueued),
+		normal:   make(chan func(), maxQueued),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fairway_events_dropped_total",
 			Help: "Kubernetes events that were not written because too many were waiting",
@@ -67,7 +60,7 @@ func (p *Paced) Eventf(regarding, related runtime.Object, eventType, reason, act
 		queue = p.warnings
 	}
 	select {
-	case queue <- event{regarding, related, eventType, reason, action, text, args}:
+	case queue <- func() { p.recorder.Eventf(regarding, related, eventType, reason, action, text, args...) }:
 	default:
 		p.dropped.Inc()
 	}
@@ -79,11 +72,11 @@ func (p *Paced) Start(ctx context.Context) error {
 		if err := p.limiter.Wait(ctx); err != nil {
 			break // ctx has ended
 		}
-		e, ok := p.next(ctx)
-		if !ok {
+		write := p.next(ctx)
+		if write == nil {
 			break
 		}
-		p.recorder.Eventf(e.regarding, e.related, e.eventType, e.reason, e.action, e.text, e.args...)
+		write()
 	}
 	if left := len(p.warnings) + len(p.normal); left > 0 {
 		p.log.Info("Stopping before all events were written", "left", left)
@@ -91,21 +84,20 @@ func (p *Paced) Start(ctx context.Context) error {
 	return nil
 }
 
-// next waits for an event. A warning comes before what has waited longer.
-func (p *Paced) next(ctx context.Context) (event, bool) {
+// next waits for an event, nil when ctx ends. A warning comes before what has
+// waited longer.
+func (p *Paced) next(ctx context.Context) (write func()) {
 	select {
-	case e := <-p.warnings:
-		return e, true
+	case write = <-p.warnings:
+		return write
 	default:
 	}
 	select {
-	case e := <-p.warnings:
-		return e, true
-	case e := <-p.normal:
-		return e, true
+	case write = <-p.warnings:
+	case write = <-p.normal:
 	case <-ctx.Done():
-		return event{}, false
 	}
+	return write
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every process
