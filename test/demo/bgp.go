@@ -68,8 +68,7 @@ func (d *demo) bgp() error {
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, patience)
 	defer cancel()
-	gone := func(s lab.BGPSession) bool { return s.State != lab.Established }
-	if err := router.AwaitSession(ctx, d.Nodes()[0].Addr4(), "the session ends", gone); err != nil {
+	if err := router.WaitNoSession(ctx, d.Nodes()[0].Addr4()); err != nil {
 		return err
 	}
 	if err := d.startSpeaker(first); err != nil {

@@ -1,8 +1,8 @@
 // Command demo shows Fairway at work in a lab of network namespaces: a pool, a
-// Service that gets an address, a client that reaches its pods, and the
-// fail-over when the owner of the address dies, and an address that all nodes
-// announce to a router by BGP. It needs root and the programs
-// in the folder that FAIRWAY_BIN names; `make demo` builds them.
+// Service that gets an address, a client that reaches its pods, the fail-over
+// when the owner of the address dies, and an address that all nodes announce to
+// a router by BGP. It needs root and the programs in the folder that FAIRWAY_BIN
+// names; `make demo` builds them.
 package main
 
 import (

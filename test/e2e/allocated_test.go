@@ -86,16 +86,3 @@ func (c *cluster) deleteServices(names ...string) {
 	c.t.Helper()
 	c.kubectl(append([]string{"delete", "svc", "-n", "dev", "--timeout=30s"}, names...)...)
 }
-
-// sharing is the annotation with the key of sharing.
-func sharing(key string) string { return v1alpha2.AnnotationShare + ": " + key }
-
-// onPort replaces the port of a document.
-func onPort(document string, port int) string {
-	return strings.Replace(document, "- port: 80", fmt.Sprintf("- port: %d", port), 1)
-}
-
-// with adds lines to the spec of a Service's document.
-func with(document string, lines ...string) string {
-	return document + indent("  ", lines)
-}

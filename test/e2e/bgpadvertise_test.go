@@ -2,9 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +18,7 @@ import (
 // advertise changes spec.bgp of an Eip by a merge patch; null takes it away.
 func (c *cluster) advertise(name, bgp string) {
 	c.t.Helper()
-	c.kubectl("patch", "eip", name, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"bgp":%s}}`, bgp))
+	c.patchEip(name, `{"bgp":`+bgp+`}`)
 }
 
 // TestBGPAttributes changes spec.bgp of an Eip in place, and reads the routes at
@@ -84,26 +84,20 @@ func showAttributes(t *testing.T, c *cluster) {
 // all of.
 func TestBGPAggregates(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newBGP(t, 2, opts)
+		c := newUnpeered(t, 2, opts)
 		r := c.Router("r1")
 		nodes := c.nodeNames()
 		c.pods("dev", "nginx", nodes...)
-		c.apply(bgpPeer("r1", r.Addr4().String(), routersAS, twoFamilies()...))
+		c.apply(bgpConf("listenPort: 17900") + bgpPeer("r1", r.Addr4().String(), routersAS, twoFamilies()...))
 		six := []string{"ipFamilies: [IPv6]", "ipFamilyPolicy: SingleStack"}
 		c.apply(bgpEip("agg", "172.23.0.0/24", "bgp: {aggregationLength: 24}") +
 			bgpEip("agg6", "fd23::/112", "bgp: {aggregationLengthV6: 112}") +
 			bgpService("a", "nginx", "agg") + bgpService("b", "nginx", "agg") +
 			bgpService("a6", "nginx", "agg6", six...) + bgpService("b6", "nginx", "agg6", six...))
-		for _, name := range []string{"a", "b", "a6", "b6"} {
-			c.eventually(name+" has an address", func() string {
-				if externalIPs(c.service("dev", name)) == "" {
-					return "it has none"
-				}
-				return ""
-			})
-		}
+		// alone is the route that a Service has without an aggregate.
 		alone := func(name string) string {
-			addr := netip.MustParseAddr(externalIPs(c.service("dev", name)))
+			c.t.Helper()
+			addr := netip.MustParseAddr(c.hasSomeIP("dev", name))
 			return netip.PrefixFrom(addr, addr.BitLen()).String()
 		}
 		aggregates := map[string][]string{"172.23.0.0/24": {"a", "b"}, "fd23::/112": {"a6", "b6"}}
@@ -112,10 +106,7 @@ func TestBGPAggregates(t *testing.T) {
 				c.hasRoute(r, aggregate, nodes...)
 				for _, name := range members {
 					c.noRoute(r, alone(name))
-					host := externalIPs(c.service("dev", name))
-					if strings.Contains(host, ":") {
-						host = "[" + host + "]"
-					}
+					host := net.JoinHostPort(c.hasSomeIP("dev", name), "80")
 					c.reachesFrom(r.Client(), "http://"+host+"/", "nginx-n1", "nginx-n2")
 				}
 			}
@@ -145,8 +136,7 @@ func TestBGPAggregates(t *testing.T) {
 				c.kubectl("delete", "svc", "-n", "dev", members[0])
 				// A Service after it shows that the nodes have seen it.
 				other := "after-" + members[0]
-				c.apply(bgpEip(other, "172.24.0."+fmt.Sprint(len(members[0]))) + bgpService(other, "nginx", other))
-				c.hasIP("dev", other, "172.24.0."+fmt.Sprint(len(members[0])))
+				c.apply(bgpEip(other, map[string]string{"a": "172.24.0.1", "a6": "172.24.0.2"}[members[0]]) + bgpService(other, "nginx", other))
 				c.hasRoute(r, alone(other), nodes...)
 				c.unchanged(watch, aggregate)
 				c.kubectl("delete", "svc", "-n", "dev", members[1])
@@ -291,7 +281,7 @@ func TestBGPNextHopsOfAllNodes(t *testing.T) {
 }
 
 func announceForAll(t *testing.T, opts lab.RouterOptions) {
-	c := newUnpeered(t, 3, nil, opts)
+	c := newUnpeered(t, 3, opts)
 	r := c.Router("r1")
 	const prefix = "172.22.0.2/32"
 	c.kubectl("label", "node", "n1", "holds=session")
@@ -326,9 +316,9 @@ func announceForAll(t *testing.T, opts lab.RouterOptions) {
 	c.run("its own address again", func(t *testing.T) {
 		c.kubectl("patch", "svc", "-n", "dev", "web", "-p", `{"spec":{"externalTrafficPolicy":"Cluster"}}`)
 		c.hasRoute(r, prefix, "n1", "n2", "n3")
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"nextHops":"self"}}`)
+		c.patchBgpConf(`{"nextHops":"self"}`)
 		c.hasRoute(r, prefix, "n1")
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"nextHops":"nodes"}}`)
+		c.patchBgpConf(`{"nextHops":"nodes"}`)
 		c.hasRoute(r, prefix, "n1", "n2", "n3")
 	})
 	c.noGaps(watch, prefix)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,7 +43,7 @@ func (c *cluster) bfdIs(peer, state string, nodes ...string) {
 	})
 }
 
-// flops returns how often a node's session was lost.
+// flops is how often a node's session was lost, as its status says.
 func (c *cluster) flops(peer, node string) v1alpha2.Uint32 {
 	c.t.Helper()
 	return c.bgpPeer(peer).Status.NodesPeerStatus[node].PeerState.Flops
@@ -56,7 +55,7 @@ func (c *cluster) flops(peer, node string) v1alpha2.Uint32 {
 func TestBGPBFD(t *testing.T) {
 	for _, opts := range []lab.RouterOptions{frrRouter(watched), birdRouter(watched)} {
 		t.Run(opts.Kind.String(), func(t *testing.T) {
-			c := newUnpeered(t, 2, nil, opts)
+			c := newUnpeered(t, 2, opts)
 			c.serveWeb()
 			r, lost := c.Router("r1"), c.Node("n1")
 			c.apply(bgpConf("listenPort: 17900") +
@@ -94,16 +93,16 @@ func TestBGPBFD(t *testing.T) {
 					}
 				}
 				for _, peer := range []string{"tor4", "tor6"} {
-					entry := c.sessionIs(peer, "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "BFD")
-					if entry.BFDState == nil || entry.BFDState.Diagnostic == "" {
-						t.Errorf("BgpPeer %s: the BFD state is %+v, want why it is down", peer, entry.BFDState)
-					}
+					c.sessionIs(peer, "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, "BFD")
+					c.eventually("BgpPeer "+peer+" says why BFD is down", func() string {
+						if is := c.bgpPeer(peer).Status.NodesPeerStatus["n1"].BFDState; is == nil || is.Diagnostic == "" {
+							return fmt.Sprintf("its state is %+v", is)
+						}
+						return ""
+					})
 					c.hasEvent("BgpPeer", "", peer, "Warning SessionDown", "node n1", "BFD")
 				}
-				metrics, err := lost.Get(ctx, "http://127.0.0.1:50053/metrics")
-				if down := fmt.Sprintf("fairway_bgp_session_up{neighbor=%q,peer=\"tor4\"} 0\n", r.Addr4()); err != nil || !strings.Contains(metrics, down) {
-					t.Errorf("no %s in\n%s%v", down, metrics, err)
-				}
+				c.hasMetric("n1", fmt.Sprintf("fairway_bgp_session_up{neighbor=%q,peer=\"tor4\"}", r.Addr4()), "0")
 				for _, peer := range []string{"tor4", "tor6"} {
 					if flops := c.flops(peer, "n2"); flops != 0 {
 						t.Errorf("the session of n2 with %s was lost %d times", peer, flops)
@@ -121,7 +120,7 @@ func TestBGPBFD(t *testing.T) {
 
 // TestBGPBFDMultihop is the same with a router two hops away.
 func TestBGPBFDMultihop(t *testing.T) {
-	c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: lab.NoDaemon})
+	c := newUnpeered(t, 1, lab.RouterOptions{Kind: lab.NoDaemon})
 	c.serveWeb()
 	c.apply(bgpConf())
 	node := c.Node("n1")
@@ -145,7 +144,10 @@ func TestBGPBFDMultihop(t *testing.T) {
 			w := c.watch(r, web4)
 			defer w.Close()
 			c.bfdIs(r.Name(), "Up", "n1")
-			if s, err := r.BFD(ctx, node.Addr4()); err != nil || s.State != "Up" || !s.Multihop {
+			if err := r.WaitBFD(ctx, node.Addr4(), "Up"); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := r.BFD(ctx, node.Addr4()); err != nil || !s.Multihop {
 				t.Errorf("the router's BFD session is %+v: %v", s, err)
 			}
 			if _, err := w.WaitCount(ctx, p, 1); err != nil {
@@ -180,7 +182,7 @@ func TestBGPBFDMultihop(t *testing.T) {
 // BGP session.
 func TestBGPBFDSparesBGP(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 1, nil, opts)
+		c := newUnpeered(t, 1, opts)
 		c.serveWeb()
 		r := c.Router("r1")
 		node := c.Node("n1")
@@ -213,13 +215,14 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 			return // it closes the session itself when it makes its BFD session anew, see docs/bgp.md
 		}
 		c.run("the neighbor is restarted", func(t *testing.T) {
+			flaps := func() int { return c.flaps("n1", "r1", r.Addr4().String()) }
 			for round := range 3 {
-				before := c.flaps(node, r)
+				before := flaps()
 				if err := r.Restart(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				c.eventually("the session was lost", func() string {
-					if c.flaps(node, r) == before {
+					if flaps() == before {
 						return "it was not"
 					}
 					return ""
@@ -231,7 +234,7 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.hasRoute(r, web4, "n1")
-				if now := c.flaps(node, r); now != before+1 {
+				if now := flaps(); now != before+1 {
 					t.Errorf("round %d: the session was lost %d times, want once", round, now-before)
 				}
 			}
@@ -239,14 +242,11 @@ func TestBGPBFDSparesBGP(t *testing.T) {
 	})
 }
 
-// flaps is how often a node's session with a router was lost.
-func (c *cluster) flaps(node *lab.Host, r *lab.Router) int {
+// flaps is how often a node's session with a router was lost, as its metric says:
+// a status may have to wait to be written.
+func (c *cluster) flaps(node, peer, neighbor string) int {
 	c.t.Helper()
-	metrics, err := node.Get(c.t.Context(), "http://127.0.0.1:50053/metrics")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return counter(metrics, fmt.Sprintf("fairway_bgp_session_flaps_total{neighbor=%q,peer=%q}", r.Addr4(), r.Name()))
+	return c.counter(node, fmt.Sprintf("fairway_bgp_session_flaps_total{neighbor=%q,peer=%q}", neighbor, peer))
 }
 
 // TestBGPBFDAndRestart: what a router does when a speaker that it watches by BFD
@@ -271,6 +271,9 @@ func TestBGPBFDAndRestart(t *testing.T) {
 				c.bfdIs("r1", "Up", "n1")
 				w := c.watch(r, web4, web6)
 				c.restart("n1", kill)
+				if err := w.Err(); err != nil {
+					t.Error(err)
+				}
 				for _, prefix := range []string{web4, web6} {
 					gaps := w.Gaps(netip.MustParsePrefix(prefix))
 					t.Logf("killed %t: %s had gaps %v", kill, prefix, gaps)
@@ -287,7 +290,7 @@ func TestBGPBFDAndRestart(t *testing.T) {
 // TestBGPBFDTellsTheTruth reads the BFD packets of a speaker: the C bit (RFC
 // 5880, 4.1) would say that BFD outlives it.
 func TestBGPBFDTellsTheTruth(t *testing.T) {
-	c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: lab.NoDaemon})
+	c := newUnpeered(t, 1, lab.RouterOptions{Kind: lab.NoDaemon})
 	r := c.Router("r1")
 	for address, network := range map[string]string{r.Addr4().String(): "udp4", r.Addr6().String(): "udp6"} {
 		conn, err := r.ListenPacket(network, ":3784")
@@ -325,7 +328,7 @@ func TestBGPBFDUnderLoad(t *testing.T) {
 			t.Fatalf("%s: %v", bfdLoadVariable, err)
 		}
 	}
-	c := newUnpeered(t, 2, nil, frrRouter(watched), birdRouter(watched))
+	c := newUnpeered(t, 2, frrRouter(watched), birdRouter(watched))
 	c.serveWeb()
 	c.apply(bgpConf("listenPort: 17900"))
 	for _, r := range c.Routers() {
@@ -352,6 +355,9 @@ func TestBGPBFDUnderLoad(t *testing.T) {
 		for node, entry := range peer.Status.NodesPeerStatus {
 			if entry.PeerState.Flops != 0 || entry.BFDState == nil || entry.BFDState.Downs != 0 || entry.BFDState.SessionState != "Up" {
 				t.Errorf("BgpPeer %s on %s: the session was lost %d times, BFD is %+v", peer.Name, node, entry.PeerState.Flops, entry.BFDState)
+			}
+			if flaps := c.flaps(node, peer.Name, peer.Spec.Conf.NeighborAddress); flaps != 0 {
+				t.Errorf("BgpPeer %s on %s: the session was lost %d times", peer.Name, node, flaps)
 			}
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
@@ -66,9 +65,11 @@ func editBGP(t *testing.T, opts lab.RouterOptions) {
 	}
 	// settled waits until the nodes have acted on what was edited: they take the
 	// edits of one object in order.
+	edits := 0
 	settled := func() {
 		c.t.Helper()
-		mark := fmt.Sprintf("mark-%d", time.Now().UnixNano())
+		edits++
+		mark := fmt.Sprintf("edit %d", edits)
 		c.kubectl("patch", "bgppeer", "r1", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"conf":{"description":%q}}}`, mark))
 		for _, node := range nodes {
 			c.eventually("the status of "+node+" shows the edit", func() string {
@@ -97,17 +98,17 @@ func editBGP(t *testing.T, opts lab.RouterOptions) {
 		c.apply(bgpConf("listenPort: 17901"))
 		c.listens(17901, nodes...)
 		all(nodesAS)
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":50002}}`)
+		c.patchBgpConf(`{"as":50002}`)
 		all(50002)
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":50000,"gracefulRestart":{"enabled":false}}}`)
+		c.patchBgpConf(`{"as":50000,"gracefulRestart":{"enabled":false}}`)
 		all(nodesAS)
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"routerId":"192.168.93.99","gracefulRestart":null}}`)
+		c.patchBgpConf(`{"routerId":"192.168.93.99","gracefulRestart":null}`)
 		all(nodesAS)
 	})
 	c.run("edits in the middle of others converge", func(t *testing.T) {
 		for _, as := range []uint32{50002, 50003, 50004, nodesAS} {
 			for _, port := range []int{17902, 17903} {
-				c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"as":%d,"listenPort":%d}}`, as, port))
+				c.patchBgpConf(fmt.Sprintf(`{"as":%d,"listenPort":%d}`, as, port))
 			}
 		}
 		all(nodesAS)
@@ -182,7 +183,7 @@ func (c *cluster) editPolicy(r *lab.Router, keeps func(edit func()), settled fun
 	}
 	c.apply(policy("fairway-system", fmt.Sprintf(communityPolicy, "65000:1")))
 	keeps(func() {
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"policy":"bgp-policy"}}`)
+		c.patchBgpConf(`{"policy":"bgp-policy"}`)
 		marked("65000:1")
 	})
 	keeps(func() {
@@ -212,17 +213,17 @@ func (c *cluster) editPolicy(r *lab.Router, keeps func(edit func()), settled fun
 		}
 	})
 	keeps(func() {
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"policy":null}}`)
+		c.patchBgpConf(`{"policy":null}`)
 		marked()
 	})
 }
 
 // routerIs waits until the condition Ready of a node's router has this status,
-// the reason, and a message with all parts.
-func (c *cluster) routerIs(node, status, reason string, parts ...string) {
+// the reason, and a message with all parts, and returns the node's entry.
+func (c *cluster) routerIs(node, status, reason string, parts ...string) (entry v1alpha2.NodeConfStatus) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("the router of %s has Ready %s, %s", node, status, reason), func() string {
-		entry := c.bgpConf().Status.NodesConfStatus[node]
+		entry = c.bgpConf().Status.NodesConfStatus[node]
 		for _, condition := range entry.Conditions {
 			if condition.Type != v1alpha2.ConditionReady || string(condition.Status) != status || condition.Reason != reason {
 				continue
@@ -233,6 +234,7 @@ func (c *cluster) routerIs(node, status, reason string, parts ...string) {
 		}
 		return fmt.Sprintf("its conditions are %+v", entry.Conditions)
 	})
+	return entry
 }
 
 // listens waits until the nodes accept connections at a TCP port.
@@ -304,7 +306,7 @@ func (c *cluster) writesNothing() {
 
 // TestBGPRacks has a router for each of two racks.
 func TestBGPRacks(t *testing.T) {
-	c := newUnpeered(t, 3, nil, birdRouter(anyNodeAS), frrRouter(anyNodeAS))
+	c := newUnpeered(t, 3, birdRouter(anyNodeAS), frrRouter(anyNodeAS))
 	left, right := c.Router("r1"), c.Router("r2")
 	c.pods("dev", "nginx", "n1", "n2", "n3")
 	rack := func(node, name string) {
@@ -346,7 +348,7 @@ func TestBGPRacks(t *testing.T) {
 		paths(right, nodesAS, "n3")
 	})
 	c.run("each rack has its own AS", func(t *testing.T) {
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"asPerRack":{"leaf1":50011,"leaf2":50012}}}`)
+		c.patchBgpConf(`{"asPerRack":{"leaf1":50011,"leaf2":50012}}`)
 		paths(left, 50011, "n1", "n2")
 		paths(right, 50012, "n3")
 		rack("n2", "leaf2")
@@ -358,14 +360,12 @@ func TestBGPRacks(t *testing.T) {
 	})
 	c.run("next hops of all nodes are those of the rack", func(t *testing.T) {
 		// One node of the rack alone holds a session, and names both.
-		opts := left.Options()
-		for i := range opts.Neighbors {
-			opts.Neighbors[i].AddPaths = true
-		}
-		if err := left.Reconfigure(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"nextHops":"nodes"}}`)
+		c.reconfigure(left, func(o *lab.RouterOptions) {
+			for i := range o.Neighbors {
+				o.Neighbors[i].AddPaths = true
+			}
+		})
+		c.patchBgpConf(`{"nextHops":"nodes"}`)
 		c.hasRoute(left, prefix, "n1", "n2")
 		c.hasRoute(right, prefix, "n3")
 		c.kubectl("label", "node", "n1", "holds=session")
@@ -373,9 +373,9 @@ func TestBGPRacks(t *testing.T) {
 		c.noSession(left, "n2")
 		c.hasRoute(left, prefix, "n1", "n2")
 		c.hasRoute(right, prefix, "n3")
-		c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"=")
+		c.exclude("n2")
 		c.hasRoute(left, prefix, "n1")
-		c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"-")
+		c.include("n2")
 		c.hasRoute(left, prefix, "n1", "n2")
 	})
 }

@@ -39,31 +39,27 @@ func anyNode(kind lab.RouterKind, more []func(*lab.Neighbor)) lab.RouterOptions 
 	return opts
 }
 
-// newBGP makes a cluster with Fairway on all nodes, the routers, the BgpConf
-// default of AS 50000 that listens on port 17900, and a BgpPeer for each router
-// that has the router's name. It returns when all sessions are established.
-func newBGP(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
-	t.Helper()
-	return newBGPWith(t, nodes, nil, routers...)
-}
-
-// newBGPWith is newBGP whose speakers have further arguments.
-func newBGPWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
-	t.Helper()
-	c := newUnpeered(t, nodes, speakerArgs, routers...)
-	c.apply(bgpConf("listenPort: 17900"))
-	for _, r := range c.Routers() {
-		c.apply(bgpPeer(r.Name(), r.Addr4().String(), int(r.Options().AS)))
+// eachNode is a router that knows the first nodes by their addresses, so that it
+// tells why it lost the session of one. It leaves it to them to connect.
+func eachNode(kind lab.RouterKind, nodes int) lab.RouterOptions {
+	opts := lab.RouterOptions{Kind: kind, AS: routersAS}
+	for i := range nodes {
+		// As the lab numbers its hosts.
+		address := netip.AddrFrom4([4]byte{192, 168, 93, byte(11 + i)})
+		opts.Neighbors = append(opts.Neighbors, lab.Neighbor{Address: address, AS: nodesAS, Passive: true})
 	}
-	for _, r := range c.Routers() {
-		c.established(r, c.nodeNames()...)
-	}
-	return c
+	return opts
 }
 
 // newUnpeered makes a cluster with Fairway on all nodes, the namespace dev and
 // routers that nobody has told Fairway of.
-func newUnpeered(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
+func newUnpeered(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
+	t.Helper()
+	return newUnpeeredWith(t, nodes, nil, routers...)
+}
+
+// newUnpeeredWith is newUnpeered whose speakers have further arguments.
+func newUnpeeredWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
 	c := newCluster(t, nodes)
 	for _, opts := range routers {
@@ -77,9 +73,11 @@ func newUnpeered(t *testing.T, nodes int, speakerArgs []string, routers ...lab.R
 	return c
 }
 
-// newBGPServed is newBGP with a ready pod nginx-<node> on each node, the Eip
-// bgp-eip of 172.22.0.2-172.22.0.10 and the Service web at 172.22.0.2, whose
-// route each router has and which each node forwards.
+// newBGPServed makes a cluster with Fairway on all nodes, the routers, the
+// BgpConf default of AS 50000 that listens on port 17900, and a BgpPeer for each
+// router that has the router's name; with a ready pod nginx-<node> on each node,
+// the Eip bgp-eip of 172.22.0.2-172.22.0.10 and the Service web at 172.22.0.2,
+// whose route each router has and which each node forwards.
 func newBGPServed(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
 	return newBGPServedWith(t, nodes, nil, routers...)
@@ -88,11 +86,16 @@ func newBGPServed(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluste
 // newBGPServedWith is newBGPServed whose speakers have further arguments.
 func newBGPServedWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
-	c := newBGPWith(t, nodes, speakerArgs, routers...)
+	c := newUnpeeredWith(t, nodes, speakerArgs, routers...)
+	c.apply(bgpConf("listenPort: 17900"))
+	for _, r := range c.Routers() {
+		c.apply(bgpPeer(r.Name(), r.Addr4().String(), int(r.Options().AS)))
+	}
 	c.pods("dev", "nginx", c.nodeNames()...)
 	c.apply(bgpEip("bgp-eip", "172.22.0.2-172.22.0.10") + bgpService("web", "nginx", "bgp-eip"))
 	c.hasIP("dev", "web", "172.22.0.2")
 	for _, r := range c.Routers() {
+		c.established(r, c.nodeNames()...)
 		c.hasRoute(r, "172.22.0.2/32", c.nodeNames()...)
 	}
 	c.forwards("172.22.0.2", c.nodeNames()...)
@@ -168,10 +171,16 @@ func (c *cluster) hops(prefix netip.Prefix, nodes []string) []netip.Addr {
 // these nodes as next hops, by their addresses of the prefix's family.
 func (c *cluster) hasRoute(r *lab.Router, prefix string, nodes ...string) {
 	c.t.Helper()
+	c.hasRouteVia(r, prefix, c.hops(netip.MustParsePrefix(prefix), nodes)...)
+}
+
+// hasRouteVia waits until the route to a prefix in the router's kernel has
+// exactly these next hops.
+func (c *cluster) hasRouteVia(r *lab.Router, prefix string, hops ...netip.Addr) {
+	c.t.Helper()
 	ctx, cancel := contextWithTimeout(c.t)
 	defer cancel()
-	p := netip.MustParsePrefix(prefix)
-	if _, err := r.WaitRoute(ctx, p, c.hops(p, nodes)...); err != nil {
+	if err := r.WaitRoute(ctx, netip.MustParsePrefix(prefix), hops...); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -200,10 +209,7 @@ func (c *cluster) noSession(r *lab.Router, nodes ...string) {
 	ctx, cancel := contextWithTimeout(c.t)
 	defer cancel()
 	for _, node := range nodes {
-		err := r.AwaitSession(ctx, c.Node(node).Addr4(), "is not "+lab.Established, func(s lab.BGPSession) bool {
-			return s.State != lab.Established
-		})
-		if err != nil {
+		if err := r.WaitNoSession(ctx, c.Node(node).Addr4()); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -278,40 +284,12 @@ func (c *cluster) paths(r *lab.Router, prefix, what string, nodes []string, cond
 	}
 }
 
-// reachesFrom is reaches for a client other than the lab's, such as one behind
-// a router.
-func (c *cluster) reachesFrom(from *lab.Namespace, url string, pods ...string) (clients []string) {
-	c.t.Helper()
-	missing := slices.Clone(pods)
-	c.eventually(fmt.Sprintf("%s reaches %v from %s", url, pods, from.Name()), func() string {
-		body, err := from.Get(c.t.Context(), url)
-		if err != nil {
-			return err.Error()
-		}
-		pod, seen, _ := strings.Cut(body, " ")
-		if !slices.Contains(pods, pod) {
-			c.t.Fatalf("%s was answered by %q, want one of %v", url, pod, pods)
-		}
-		clients = append(clients, seen)
-		missing = slices.DeleteFunc(missing, func(p string) bool { return p == pod })
-		if len(missing) > 0 {
-			return fmt.Sprintf("no answer from %v", missing)
-		}
-		return ""
-	})
-	return clients
-}
-
 // connections are the TCP connections of the router's established BGP sessions
 // over IPv4, one line for each, sorted: they differ after a session was reset.
 func (c *cluster) connections(r *lab.Router) []string {
 	c.t.Helper()
-	out, err := r.Command(c.t.Context(), "ss", "-4Htn", "state", "established").CombinedOutput()
-	if err != nil {
-		c.t.Fatalf("listing the connections of %s: %v: %s", r.Name(), err, out)
-	}
 	var connections []string
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(c.inside(r.Namespace, "ss", "-4Htn", "state", "established")) {
 		fields := strings.Fields(line) // queues, then the two ends
 		if len(fields) < 4 {
 			c.t.Fatalf("listing the connections of %s: %q", r.Name(), line)
@@ -340,6 +318,18 @@ func (c *cluster) sameConnections(r *lab.Router, before []string) {
 	}
 }
 
+// replaces waits until the router has another session in the place of one of
+// before.
+func (c *cluster) replaces(r *lab.Router, before []string) {
+	c.t.Helper()
+	c.eventually(r.Name()+" has a new session", func() string {
+		if now := c.connections(r); len(now) != len(before) || slices.Equal(now, before) {
+			return fmt.Sprintf("the sessions are %q, and were %q", now, before)
+		}
+		return ""
+	})
+}
+
 func (c *cluster) bgpPeers() []v1alpha2.BgpPeer {
 	c.t.Helper()
 	var list v1alpha2.BgpPeerList
@@ -365,6 +355,12 @@ func (c *cluster) bgpConf() *v1alpha2.BgpConf {
 		c.t.Fatalf("reading BgpConf %s: %v", v1alpha2.BgpConfName, err)
 	}
 	return &conf
+}
+
+// patchBgpConf changes the spec of the BgpConf default.
+func (c *cluster) patchBgpConf(spec string) {
+	c.t.Helper()
+	c.kubectl("patch", "bgpconf", v1alpha2.BgpConfName, "--type=merge", "-p", `{"spec":`+spec+`}`)
 }
 
 // bothRouters runs a test against FRR and against BIRD.

@@ -60,7 +60,7 @@ func cniNeighbor(node *lab.Host) lab.Neighbor {
 // router accepts from the node's address. Fairway connects from another address.
 func TestBGPBesideCNI(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: opts.Kind, AS: routersAS})
+		c := newUnpeered(t, 1, lab.RouterOptions{Kind: opts.Kind, AS: routersAS})
 		r, node := c.Router("r1"), c.Node("n1")
 		defer addSecondAddress(c, r, node)()
 		c.serveWeb()
@@ -71,19 +71,16 @@ func TestBGPBesideCNI(t *testing.T) {
 		w := c.watch(r, podNetwork)
 
 		// The default port is taken, and that is said.
-		c.apply(bgpConf() + bgpPeer("second-address", r.Addr4().String(), routersAS, "transport: {localAddress: "+secondAddress+"}"))
+		peer := bgpPeer("second-address", r.Addr4().String(), routersAS, "transport: {localAddress: "+secondAddress+"}")
+		c.apply(bgpConf() + peer)
 		c.routerIs("n1", "False", "ConfigureFailed", "179", "spec.listenPort")
 		for _, port := range []string{"listenPort: 17900", "listenPort: -1"} {
-			c.apply(bgpConf(port))
+			c.apply(bgpConf(port) + peer)
 			c.routerIs("n1", "True", "Ready")
-			ctx, cancel := contextWithTimeout(t)
-			defer cancel()
-			if _, err := r.WaitRoute(ctx, netip.MustParsePrefix(web4), netip.MustParseAddr(secondAddress)); err != nil {
-				t.Fatal(err)
-			}
+			c.hasRouteVia(r, web4, netip.MustParseAddr(secondAddress))
+			c.kubectl("delete", "bgppeer", "second-address")
+			c.noRoute(r, web4)
 		}
-		c.kubectl("delete", "bgppeer", "second-address")
-		c.noRoute(r, web4)
 		c.unchanged(w, podNetwork)
 	})
 }
@@ -93,7 +90,7 @@ func TestBGPBesideCNI(t *testing.T) {
 // and IPv6.
 func TestBGPThroughCNI(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 1, nil, lab.RouterOptions{Kind: opts.Kind, AS: routersAS})
+		c := newUnpeered(t, 1, lab.RouterOptions{Kind: opts.Kind, AS: routersAS})
 		r, node := c.Router("r1"), c.Node("n1")
 		c.serveWeb()
 		c.reconfigure(r, func(o *lab.RouterOptions) { o.Neighbors = []lab.Neighbor{cniNeighbor(node)} })
@@ -128,17 +125,13 @@ func (c *cluster) passedOn(r *lab.Router, prefix string, node *lab.Host) {
 	if r.Options().Kind == lab.FRR {
 		hop = c.linkLocal(node)
 	}
-	ctx, cancel := contextWithTimeout(c.t)
-	defer cancel()
-	if _, err := r.WaitRoute(ctx, netip.MustParsePrefix(prefix), hop); err != nil {
-		c.t.Fatal(err)
-	}
+	c.hasRouteVia(r, prefix, hop)
 }
 
 // TestBGPOfCNI: objects that carry the CNI's label are its own. Fairway opens no
 // session for them, and says that it leaves them alone.
 func TestBGPOfCNI(t *testing.T) {
-	c := newUnpeered(t, 1, nil, frrRouter(), birdRouter())
+	c := newUnpeered(t, 1, frrRouter(), birdRouter())
 	c.serveWeb()
 	c.apply(bgpConf("listenPort: 17900"))
 	for _, r := range c.Routers() {

@@ -5,11 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairway-lb/fairway/test/lab"
 )
@@ -22,22 +19,12 @@ const (
 	gracefulShutdown = "65535:0"
 )
 
-// eachNode has a router's daemon know the nodes by their addresses, so that it
-// tells why it lost the session of one. It leaves it to them to connect.
-func eachNode(kind lab.RouterKind, nodes ...string) lab.RouterOptions {
-	opts := lab.RouterOptions{Kind: kind, AS: routersAS}
-	for _, node := range nodes {
-		opts.Neighbors = append(opts.Neighbors, lab.Neighbor{Address: netip.MustParseAddr(node), AS: nodesAS, Passive: true})
-	}
-	return opts
-}
-
 // TestBGPDrain takes node n2 out of service in each of the ways that there are.
 // Its route first asks for less preference, then goes, and a client that keeps
 // asking through the router does not notice.
 func TestBGPDrain(t *testing.T) {
 	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
-		t.Run(kind.String(), func(t *testing.T) { drainBGP(t, eachNode(kind, "192.168.93.11", "192.168.93.12", "192.168.93.13")) })
+		t.Run(kind.String(), func(t *testing.T) { drainBGP(t, eachNode(kind, 3)) })
 	}
 }
 
@@ -51,9 +38,9 @@ func drainBGP(t *testing.T, opts lab.RouterOptions) {
 		c.t.Helper()
 		c.hasRoute(r, prefix, all...)
 		watch := c.watch(r, prefix)
-		requests := startRequests(c, r.Client(), "http://172.22.0.2/")
+		client := c.ask(r.Client(), 50, "http://172.22.0.2/")
 		f()
-		requests.stop(c, watch)
+		client.stopUnlessMoved(c, watch)
 		c.noGaps(watch, prefix)
 	}
 	// drains waits until n2 has drained, and checks how long it took since the
@@ -81,29 +68,29 @@ func drainBGP(t *testing.T, opts lab.RouterOptions) {
 		sessions := c.connections(r)
 		asking(func() {
 			begin := time.Now()
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"=")
+			c.exclude("n2")
 			drains(begin)
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"-")
+			c.include("n2")
 			returns()
 		})
 		c.sameConnections(r, sessions)
 	})
 	c.run("and included again before it is over", func(t *testing.T) {
 		asking(func() {
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"=")
+			c.exclude("n2")
 			c.asksForLess(r, prefix, "n2")
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"-")
+			c.include("n2")
 			returns()
 		})
 	})
 	c.run("a Service that comes while the node drains is not announced from it after", func(t *testing.T) {
-		c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"=")
+		c.exclude("n2")
 		c.asksForLess(r, prefix, "n2")
 		c.apply(bgpService("coming", "nginx", "bgp-eip"))
 		c.hasIP("dev", "coming", "172.22.0.3")
 		c.hasRoute(r, "172.22.0.3/32", "n1", "n3")
 		c.paths(r, prefix, "has no path of n2", []string{"n1", "n3"}, func(lab.BGPPath) bool { return true })
-		c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"-")
+		c.include("n2")
 		returns()
 		c.hasRoute(r, "172.22.0.3/32", all...)
 	})
@@ -178,86 +165,4 @@ func (c *cluster) asksForLess(r *lab.Router, prefix, node string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-// recreate makes a Node that was deleted again, with its status.
-func (c *cluster) recreate(node *corev1.Node) {
-	c.t.Helper()
-	node.ResourceVersion, node.UID = "", ""
-	created := node.DeepCopy()
-	if err := c.api.Create(c.t.Context(), created); err != nil {
-		c.t.Fatalf("making Node %s again: %v", node.Name, err)
-	}
-	created.Status = node.Status
-	if err := c.api.Status().Update(c.t.Context(), created); err != nil {
-		c.t.Fatalf("writing the status of Node %s: %v", node.Name, err)
-	}
-}
-
-// requests are one request after the other, each on a connection of its own.
-type requests struct {
-	quit    chan struct{}
-	done    sync.WaitGroup
-	count   int
-	failed  []failure
-	longest time.Duration
-}
-
-type failure struct {
-	begin time.Time
-	err   error
-}
-
-// pause between requests makes it rare that one is under way when the router's
-// route changes.
-const requestPause = 20 * time.Millisecond
-
-func startRequests(c *cluster, from *lab.Namespace, url string) *requests {
-	r := &requests{quit: make(chan struct{})}
-	ctx := c.t.Context()
-	r.done.Go(func() {
-		ticker := time.NewTicker(requestPause)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-r.quit:
-				return
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			begin := time.Now()
-			_, err := from.Get(ctx, url)
-			r.count++
-			r.longest = max(r.longest, time.Since(begin))
-			if err != nil {
-				r.failed = append(r.failed, failure{begin, err})
-			}
-		}
-	})
-	return r
-}
-
-// stop ends the requests and fails the test if one has failed. A connection
-// that is under way when the router's route changes may be sent to another node
-// by the router, which no announcement can help.
-func (r *requests) stop(c *cluster, watch *lab.RouteWatch) {
-	c.t.Helper()
-	close(r.quit)
-	r.done.Wait()
-	moved := 0
-	for _, f := range r.failed {
-		if slices.ContainsFunc(watch.Changes(netip.Prefix{}), func(change lab.RouteChange) bool {
-			since := change.Time.Sub(f.begin)
-			return since > 0 && since < 5*requestPause
-		}) {
-			moved++
-			continue
-		}
-		c.t.Errorf("a request at %s failed: %v", f.begin.Format(time.TimeOnly), f.err)
-	}
-	if r.count == 0 {
-		c.t.Error("no request was made")
-	}
-	c.t.Logf("%d requests, the slowest %v, %d were under way when the router's route changed and failed", r.count, r.longest, moved)
 }

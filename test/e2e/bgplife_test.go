@@ -185,16 +185,16 @@ func TestBGPNodesThatCannotServe(t *testing.T) {
 			all()
 		})
 		c.run("excluded", func(t *testing.T) {
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"=")
+			c.exclude("n2")
 			c.hasRoute(r, prefix, "n1", "n3")
-			c.kubectl("label", "node", "n2", corev1.LabelNodeExcludeBalancers+"-")
+			c.include("n2")
 			all()
 		})
 		c.run("none left", func(t *testing.T) {
-			c.kubectl("label", "node", "n1", "n2", "n3", corev1.LabelNodeExcludeBalancers+"=")
+			c.exclude("n1", "n2", "n3")
 			c.noRoute(r, prefix)
 			c.hasEvent("Service", "dev", "web", "Warning SetBalancer", "172.22.0.2 is not announced", "node n1 is labelled", "node n3 is labelled")
-			c.kubectl("label", "node", "n1", "n2", "n3", corev1.LabelNodeExcludeBalancers+"-")
+			c.include("n1", "n2", "n3")
 			all()
 		})
 		c.sameConnections(r, sessions)
@@ -220,28 +220,4 @@ func TestBGPNodesThatCannotServe(t *testing.T) {
 			c.hasRoute(r, prefix, "n1", "n2", "n3")
 		})
 	})
-}
-
-func (c *cluster) node(name string) *corev1.Node {
-	c.t.Helper()
-	var node corev1.Node
-	if err := c.api.Get(c.t.Context(), client.ObjectKey{Name: name}, &node); err != nil {
-		c.t.Fatalf("reading Node %s: %v", name, err)
-	}
-	return &node
-}
-
-// setNodeReady gives a Node's condition Ready a status, as its kubelet or the
-// node lifecycle controller does.
-func (c *cluster) setNodeReady(name string, status corev1.ConditionStatus) {
-	c.t.Helper()
-	node := c.node(name)
-	before := client.MergeFrom(node.DeepCopy())
-	node.Status.Conditions = slices.DeleteFunc(node.Status.Conditions, func(condition corev1.NodeCondition) bool {
-		return condition.Type == corev1.NodeReady
-	})
-	node.Status.Conditions = append(node.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeReady, Status: status, Reason: "Test"})
-	if err := c.api.Status().Patch(c.t.Context(), node, before); err != nil {
-		c.t.Fatalf("writing the status of Node %s: %v", name, err)
-	}
 }

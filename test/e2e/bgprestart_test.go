@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +17,7 @@ import (
 // of web and web6 to every router; more are further lines of the BgpPeers' spec.
 func newRestartable(t *testing.T, nodes int, more []string, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
-	c := newUnpeered(t, nodes, nil, routers...)
+	c := newUnpeered(t, nodes, routers...)
 	c.serveWeb()
 	c.apply(bgpConf("listenPort: 17900"))
 	for _, r := range c.Routers() {
@@ -44,13 +42,7 @@ func (c *cluster) restart(node string, kill bool) {
 	c.end(node, kill)
 	c.startSpeaker(node)
 	for r, connections := range before {
-		c.eventually(r.Name()+" has a new session with "+node, func() string {
-			now := c.connections(r)
-			if len(now) == len(connections) && !slices.Equal(now, connections) {
-				return ""
-			}
-			return fmt.Sprintf("the sessions are %q, and were %q", now, connections)
-		})
+		c.replaces(r, connections)
 		for _, prefix := range []string{web4, web6} {
 			c.paths(r, prefix, "has fresh paths", c.nodeNames(), func(p lab.BGPPath) bool { return !p.Stale })
 		}
@@ -87,7 +79,7 @@ func (c *cluster) keeps(w *lab.RouteWatch, prefix string) {
 
 // TestBGPRestart kills and replaces speakers, ten times one after the other. No
 // router loses a route or a next hop meanwhile, and a client behind each, that
-// asks 200 times a second, no answer.
+// asks 100 times a second, no answer.
 func TestBGPRestart(t *testing.T) {
 	c := newRestartable(t, 3, nil, frrRouter(), birdRouter())
 	watches := map[*lab.Router]*lab.RouteWatch{}
@@ -109,63 +101,6 @@ func TestBGPRestart(t *testing.T) {
 	}
 }
 
-// traffic is requests to some URLs in turn, each on a connection of its own.
-type traffic struct {
-	name    string
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
-	mu      sync.Mutex // guards what follows
-	asked   int
-	failed  []string
-	slowest time.Duration
-}
-
-// ask begins to ask from a namespace, so many times a second.
-func (c *cluster) ask(from *lab.Namespace, perSecond int, urls ...string) *traffic {
-	ctx, cancel := context.WithCancel(c.t.Context())
-	tr := &traffic{name: from.Name(), cancel: cancel}
-	tr.done.Go(func() {
-		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer ticker.Stop()
-		for next := 0; ; next++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			tr.done.Go(func() { tr.askOnce(ctx, from, urls[next%len(urls)]) })
-		}
-	})
-	return tr
-}
-
-func (tr *traffic) askOnce(ctx context.Context, from *lab.Namespace, url string) {
-	begin := time.Now()
-	// A request that has begun is not interrupted at the end.
-	body, err := from.Get(context.WithoutCancel(ctx), url)
-	took := time.Since(begin)
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.asked++
-	tr.slowest = max(tr.slowest, took)
-	if err != nil {
-		tr.failed = append(tr.failed, fmt.Sprintf("at %s: %v", begin.Format(time.TimeOnly), err))
-	} else if !strings.HasPrefix(body, "nginx-") {
-		tr.failed = append(tr.failed, fmt.Sprintf("at %s: %q", begin.Format(time.TimeOnly), body))
-	}
-}
-
-// stop ends the requests. A failure fails the test.
-func (tr *traffic) stop(c *cluster) {
-	c.t.Helper()
-	tr.cancel()
-	tr.done.Wait()
-	c.t.Logf("%s: %d requests, the slowest took %v", tr.name, tr.asked, tr.slowest)
-	if tr.asked == 0 || len(tr.failed) > 0 {
-		c.t.Errorf("%s: %d of %d requests failed: %q", tr.name, len(tr.failed), tr.asked, tr.failed[:min(len(tr.failed), 5)])
-	}
-}
-
 // TestBGPRestartManyRoutes restarts the speaker of the only node, which announces
 // 200 addresses, while a Service is deleted and another one made. Its peers get
 // all that is left, the new one among it, before End-of-RIB; nothing else changes.
@@ -178,13 +113,7 @@ func TestBGPRestartManyRoutes(t *testing.T) {
 	}
 	c.apply(documents.String())
 	deleted, made := "many-7", "late"
-	var gone string
-	c.eventually(deleted+" has an address", func() string {
-		if gone = externalIPs(c.service("dev", deleted)); gone == "" {
-			return "it has none"
-		}
-		return ""
-	})
+	gone := c.hasSomeIP("dev", deleted)
 	pool := netip.MustParsePrefix("172.22.0.0/24")
 	ctx, cancel := contextWithTimeout(t)
 	defer cancel()
@@ -211,13 +140,8 @@ func TestBGPRestartManyRoutes(t *testing.T) {
 	c.end("n1", true)
 	c.kubectl("delete", "service", deleted, "-n", "dev", "--wait=false")
 	c.apply(bgpService(made, "nginx", "bgp-eip"))
-	var came string
-	c.eventually(deleted+" is gone, and "+made+" has an address", func() string {
-		if came = externalIPs(c.service("dev", made)); came == "" {
-			return "it has none"
-		}
-		return c.kubectl("get", "service", "-n", "dev", "--field-selector", "metadata.name="+deleted, "-o", "name")
-	})
+	came := c.hasSomeIP("dev", made)
+	c.kubectl("wait", "--for=delete", "-n", "dev", "service/"+deleted, "--timeout=60s")
 	c.startSpeaker("n1")
 	second := c.accept(listener)
 	second.preservesForwarding(c)
@@ -353,19 +277,9 @@ func TestBGPSpeakerStaysAway(t *testing.T) {
 		c.hasRoute(r, web4, "n1")
 		c.hasRoute(r, web6, "n1")
 
+		before := c.connections(r)
 		c.apply(bgpPeer(r.Name(), r.Addr4().String(), routersAS, append(twoFamilies(), "gracefulRestart: {enabled: false}")...))
-		restarts := func(s lab.BGPSession) bool { return s.State == lab.Established }
-		ctx, cancel := contextWithTimeout(t)
-		defer cancel()
-		c.eventually("the session is without graceful restart", func() string {
-			if peer := c.bgpPeer(r.Name()); peer.Spec.GracefulRestart.Enabled {
-				return "not yet"
-			}
-			return ""
-		})
-		if err := r.AwaitSession(ctx, c.Node("n1").Addr4(), "is up", restarts); err != nil {
-			t.Fatal(err)
-		}
+		c.replaces(r, before) // the OPEN says whether there is graceful restart
 		c.hasRoute(r, web4, "n1")
 		c.hasRoute(r, web6, "n1")
 		for _, kill := range []bool{true, false} {
@@ -410,13 +324,7 @@ func TestBGPRestartBesideDeadPeer(t *testing.T) {
 	c.apply(bgpPeer("dead", "192.168.93.77", routersAS))
 	c.end("n1", true)
 	c.apply(bgpService("late", "nginx", "bgp-eip"))
-	var late string
-	c.eventually("late has an address", func() string {
-		if late = externalIPs(c.service("dev", "late")); late == "" {
-			return "it has none"
-		}
-		return ""
-	})
+	late := c.hasSomeIP("dev", "late")
 	begin := time.Now()
 	c.startSpeaker("n1")
 	for _, r := range c.Routers() {

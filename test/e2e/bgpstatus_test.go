@@ -21,7 +21,7 @@ import (
 func TestBGPStatus(t *testing.T) {
 	for _, kind := range []lab.RouterKind{lab.FRR, lab.BIRD} {
 		t.Run(kind.String(), func(t *testing.T) {
-			showBGP(t, newBGPServedWith(t, 3, []string{"--drain", "--drain-time=0s"}, eachNode(kind, "192.168.93.11", "192.168.93.12", "192.168.93.13")))
+			showBGP(t, newBGPServedWith(t, 3, []string{"--drain", "--drain-time=0s"}, eachNode(kind, 3)))
 		})
 	}
 }
@@ -46,11 +46,10 @@ func showBGP(t *testing.T, c *cluster) {
 			if since, err := time.Parse(time.RFC3339, timers.Uptime); err != nil || time.Since(since) < 0 || time.Since(since) > 10*time.Minute {
 				t.Errorf("%s: the session is up since %q, %v", node, timers.Uptime, err)
 			}
-			conf := c.bgpConf().Status.NodesConfStatus[node]
+			conf := c.routerIs(node, "True", "Ready")
 			if conf.RouterID != c.Node(node).Addr4().String() || conf.AS != nodesAS {
 				t.Errorf("%s: the BgpConf's entry is %+v", node, conf)
 			}
-			c.routerIs(node, "True", "Ready")
 			c.hasEvent("BgpPeer", "", "r1", "Normal SessionUp", "node "+node, r.Addr4().String(), "AS 50001")
 		}
 	})
@@ -62,7 +61,6 @@ func showBGP(t *testing.T, c *cluster) {
 	c.run("metrics", func(t *testing.T) {
 		labels := fmt.Sprintf(`neighbor="%s",peer="r1"`, r.Addr4())
 		for _, node := range all {
-			metrics := c.metrics(node)
 			for name, want := range map[string]string{
 				"fairway_bgp_session_up{" + labels + "}":                       "1",
 				"fairway_bgp_session_flaps_total{" + labels + "}":              "0",
@@ -70,31 +68,21 @@ func showBGP(t *testing.T, c *cluster) {
 				`fairway_bgp_accepted_prefixes{family="IPv4",` + labels + "}":  "0",
 				`fairway_bgp_messages_sent_total{` + labels + `,type="open"}`:  "1",
 			} {
-				if metrics[name] != want {
-					t.Errorf("%s: %s is %q, want %q", node, name, metrics[name], want)
-				}
+				c.hasMetric(node, name, want)
 			}
 		}
 		// The first Service may have been waiting for its Eip, which counts for
 		// nothing.
-		converged := func(node string) int {
-			count, err := strconv.Atoi(c.metrics(node)["fairway_bgp_convergence_seconds_count"])
-			if err != nil {
-				t.Errorf("%s: fairway_bgp_convergence_seconds_count: %v", node, err)
-			}
-			return count
-		}
+		const converged = "fairway_bgp_convergence_seconds_count"
 		before := map[string]int{}
 		for _, node := range all {
-			before[node] = converged(node)
+			before[node] = c.counter(node, converged)
 		}
 		c.apply(bgpService("counted", "nginx", "bgp-eip"))
 		c.hasRoute(r, "172.22.0.3/32", all...)
 		for _, node := range all {
 			c.hasMetric(node, `fairway_bgp_announced_prefixes{family="IPv4",`+labels+"}", "2")
-			if count := converged(node); count != before[node]+1 {
-				t.Errorf("%s: fairway_bgp_convergence_seconds_count is %d after one more route, it was %d", node, count, before[node])
-			}
+			c.hasMetric(node, converged, strconv.Itoa(before[node]+1))
 		}
 		c.kubectl("delete", "svc", "-n", "dev", "counted")
 		c.noRoute(r, "172.22.0.3/32")
@@ -124,13 +112,13 @@ func showBGP(t *testing.T, c *cluster) {
 	c.run("a node that is not selected has no entry", func(t *testing.T) {
 		c.kubectl("label", "node", "n1", "n3", "edge=true")
 		c.kubectl("patch", "bgppeer", "r1", "--type=merge", "-p", `{"spec":{"nodeSelector":{"matchLabels":{"edge":"true"}}}}`)
-		c.hasEntries("n1", "n3")
+		c.peerHasEntries("r1", "n1", "n3")
 		c.noSession(r, "n2")
 		c.hasEvent("BgpPeer", "", "r1", "Warning SessionDown", "node n2", "the node ended it")
 		c.kubectl("label", "node", "n1", "edge-")
-		c.hasEntries("n3")
+		c.peerHasEntries("r1", "n3")
 		c.kubectl("label", "node", "n1", "n2", "edge=true")
-		c.hasEntries(all...)
+		c.peerHasEntries("r1", all...)
 		for _, node := range all {
 			c.sessionIs("r1", node, v1alpha2.ConditionEstablished, metav1.ConditionTrue)
 		}
@@ -138,24 +126,24 @@ func showBGP(t *testing.T, c *cluster) {
 	})
 	c.run("without a BgpConf there is no entry, and Services are told", func(t *testing.T) {
 		c.kubectl("delete", "bgpconf", "default")
-		c.hasEntries()
+		c.peerHasEntries("r1")
 		c.hasEvent("Service", "dev", "web", "Warning SetBalancer", `172.22.0.2 is not announced: there is no BgpConf "default"`)
 		c.apply(bgpConf("listenPort: 17900"))
-		c.hasEntries(all...)
+		c.peerHasEntries("r1", all...)
 		c.hasRoute(r, "172.22.0.2/32", all...)
 		c.kubectl("delete", "bgppeer", "r1")
 		c.hasEvent("Service", "dev", "web", "Warning SetBalancer", "172.22.0.2 is not announced: there is no BgpPeer")
 		c.apply(bgpPeer("r1", r.Addr4().String(), routersAS))
-		c.hasEntries(all...)
+		c.peerHasEntries("r1", all...)
 		c.hasRoute(r, "172.22.0.2/32", all...)
 	})
 	c.run("a BgpConf without an AS says so", func(t *testing.T) {
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":0}}`)
+		c.patchBgpConf(`{"as":0}`)
 		for _, node := range all {
 			c.routerIs(node, "False", "ASMissing", "spec.as")
 			c.sessionIs("r1", node, v1alpha2.ConditionAccepted, metav1.ConditionFalse)
 		}
-		c.kubectl("patch", "bgpconf", "default", "--type=merge", "-p", `{"spec":{"as":50000}}`)
+		c.patchBgpConf(`{"as":50000}`)
 		for _, node := range all {
 			c.sessionIs("r1", node, v1alpha2.ConditionEstablished, metav1.ConditionTrue)
 		}
@@ -165,13 +153,7 @@ func showBGP(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		c.kubectl("delete", "node", "n3")
-		c.hasEntries("n1", "n2")
-		c.eventually("the BgpConf has no entry of n3", func() string {
-			if got := slices.Sorted(maps.Keys(c.bgpConf().Status.NodesConfStatus)); !slices.Equal(got, []string{"n1", "n2"}) {
-				return fmt.Sprintf("%v have", got)
-			}
-			return ""
-		})
+		c.hasEntries("r1", "n1", "n2")
 	})
 	c.run("while the API server is away, sessions and routes stay", func(t *testing.T) {
 		c.hasRoute(r, "172.22.0.2/32", "n1", "n2")
@@ -201,15 +183,26 @@ func showBGP(t *testing.T, c *cluster) {
 	})
 }
 
-// hasEntries waits until exactly these nodes have entries in the status of each
-// BgpPeer.
-func (c *cluster) hasEntries(nodes ...string) {
+// hasEntries waits until exactly these nodes have entries in the status of a
+// BgpPeer and in that of the BgpConf default.
+func (c *cluster) hasEntries(peer string, nodes ...string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("%v have entries in the status of the BgpPeers", nodes), func() string {
-		for _, peer := range c.bgpPeers() {
-			if got := slices.Sorted(maps.Keys(peer.Status.NodesPeerStatus)); !slices.Equal(got, nodes) {
-				return fmt.Sprintf("in BgpPeer %s %v have", peer.Name, got)
-			}
+	c.peerHasEntries(peer, nodes...)
+	c.eventually(fmt.Sprintf("%v have entries in the status of the BgpConf", nodes), func() string {
+		if got := slices.Sorted(maps.Keys(c.bgpConf().Status.NodesConfStatus)); !slices.Equal(got, nodes) {
+			return fmt.Sprintf("%v have", got)
+		}
+		return ""
+	})
+}
+
+// peerHasEntries waits until exactly these nodes have entries in the status of a
+// BgpPeer.
+func (c *cluster) peerHasEntries(peer string, nodes ...string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%v have entries in the status of BgpPeer %s", nodes, peer), func() string {
+		if got := slices.Sorted(maps.Keys(c.bgpPeer(peer).Status.NodesPeerStatus)); !slices.Equal(got, nodes) {
+			return fmt.Sprintf("%v have", got)
 		}
 		return ""
 	})
@@ -243,33 +236,4 @@ func (c *cluster) ownEntries(field string, managers []metav1.ManagedFieldsEntry,
 	if slices.Sort(got); !slices.Equal(got, want) {
 		c.t.Errorf("the status is managed by %q, want %q", got, want)
 	}
-}
-
-// metrics are the metrics of a node's speaker, by name with labels.
-func (c *cluster) metrics(node string) map[string]string {
-	c.t.Helper()
-	body, err := c.Get(c.t.Context(), fmt.Sprintf("http://%s:50053/metrics", c.Node(node).Addr4()))
-	if err != nil {
-		c.t.Fatalf("reading the metrics of %s: %v", node, err)
-	}
-	metrics := map[string]string{}
-	for line := range strings.Lines(body) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && !strings.HasPrefix(line, "#") {
-			metrics[name+"}"] = value
-		} else if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(line, "#") {
-			metrics[name] = value
-		}
-	}
-	return metrics
-}
-
-// hasMetric waits until a metric of a node's speaker has a value.
-func (c *cluster) hasMetric(node, name, value string) {
-	c.t.Helper()
-	c.eventually(fmt.Sprintf("%s of %s is %s", name, node, value), func() string {
-		if got := c.metrics(node)[name]; got != value {
-			return fmt.Sprintf("it is %q", got)
-		}
-		return ""
-	})
 }

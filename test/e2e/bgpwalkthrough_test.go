@@ -59,26 +59,25 @@ spec:
 
 // connectingBIRD is the router of that document: it connects to each node, at
 // the port that the BgpConf names.
-func connectingBIRD(nodes ...string) lab.RouterOptions {
-	opts := lab.RouterOptions{Kind: lab.BIRD, AS: routersAS}
-	for _, node := range nodes {
-		opts.Neighbors = append(opts.Neighbors, lab.Neighbor{
-			Address: netip.MustParseAddr(node), AS: nodesAS, Port: 17900, UpdateSource: netip.MustParseAddr("192.168.93.1"), AddPaths: true,
-			Extra: "enable route refresh off;",
-		})
+func connectingBIRD(nodes int) lab.RouterOptions {
+	opts := eachNode(lab.BIRD, nodes)
+	for i := range opts.Neighbors {
+		n := &opts.Neighbors[i]
+		n.Passive, n.Port, n.UpdateSource, n.AddPaths = false, 17900, netip.MustParseAddr("192.168.93.1"), true
+		n.Extra = "enable route refresh off;"
 	}
 	return opts
 }
 
 // TestBGPWalkthrough is what a user of OpenELB does on the first day with BGP.
 func TestBGPWalkthrough(t *testing.T) {
-	for _, opts := range []lab.RouterOptions{frrRouter(), connectingBIRD("192.168.93.11", "192.168.93.12", "192.168.93.13")} {
+	for _, opts := range []lab.RouterOptions{frrRouter(), connectingBIRD(3)} {
 		t.Run(opts.Kind.String(), func(t *testing.T) { walkThroughBGP(t, opts) })
 	}
 }
 
 func walkThroughBGP(t *testing.T, opts lab.RouterOptions) {
-	c := newUnpeered(t, 3, nil, opts)
+	c := newUnpeered(t, 3, opts)
 	r := c.Router("r1")
 	pods := []string{"bgp-openelb-n1", "bgp-openelb-n2", "bgp-openelb-n3"}
 	for i, pod := range pods {
@@ -92,9 +91,8 @@ func walkThroughBGP(t *testing.T, opts lab.RouterOptions) {
 
 	c.run("the router has one next hop for each node", func(t *testing.T) {
 		c.hasRoute(r, "172.22.0.2/32", "n1", "n2", "n3")
-		out, err := r.Command(t.Context(), "ip", "route", "show", "172.22.0.2").Output()
-		if err != nil || strings.Count(string(out), "nexthop via ") != 3 {
-			t.Errorf("ip route shows %v\n%s", err, out)
+		if out := c.inside(r.Namespace, "ip", "route", "show", "172.22.0.2"); strings.Count(out, "nexthop via ") != 3 {
+			t.Errorf("ip route shows\n%s", out)
 		}
 	})
 	c.run("the client behind it reaches all pods", func(t *testing.T) {
@@ -149,9 +147,10 @@ func walkThroughBGP(t *testing.T, opts lab.RouterOptions) {
 	})
 }
 
+// TestBGPSample: the sample that the documents refer to works as it is.
 func TestBGPSample(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 2, nil, opts)
+		c := newUnpeered(t, 2, opts)
 		c.pods("dev", "nginx", "n1", "n2")
 		c.kubectl("apply", "-f", "config/samples/bgp.yaml")
 		c.hasIP("dev", "bgp-svc", "172.22.0.2")
@@ -165,7 +164,7 @@ func TestBGPSample(t *testing.T) {
 // node's address of the route's own family.
 func TestBGPIPv6(t *testing.T) {
 	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 2, nil, opts)
+		c := newUnpeered(t, 2, opts)
 		r := c.Router("r1")
 		pods := []string{"nginx-n1", "nginx-n2"}
 		c.pods("dev", "nginx", "n1", "n2")

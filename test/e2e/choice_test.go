@@ -52,7 +52,7 @@ func TestChoiceOfPool(t *testing.T) {
 		c.deleteServices("several", "several-full")
 	})
 	c.run("the protocol annotation is a filter", func(t *testing.T) {
-		c.apply("apiVersion: network.kubesphere.io/v1alpha2\nkind: Eip\nmetadata: {name: routed}\nspec: {address: 10.5.0.1-10.5.0.9, namespaces: [dev]}")
+		c.apply(bgpEip("routed", "10.5.0.1-10.5.0.9", "namespaces: [dev]"))
 		c.apply(loadBalancer("bgp", "x", "protocol.openelb.kubesphere.io/v1alpha1: bgp"))
 		c.hasIP("dev", "bgp", "10.5.0.1")
 		c.apply(loadBalancer("vip", "x", "protocol.openelb.kubesphere.io/v1alpha1: vip"))

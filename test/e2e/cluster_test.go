@@ -280,6 +280,18 @@ func (c *cluster) hasIP(namespace, name, ip string) {
 	})
 }
 
+// hasSomeIP waits until a Service has an address, and returns it.
+func (c *cluster) hasSomeIP(namespace, name string) (ip string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("Service %s/%s gets an address", namespace, name), func() string {
+		if ip = externalIPs(c.service(namespace, name)); ip == "" {
+			return "it has none"
+		}
+		return ""
+	})
+	return ip
+}
+
 // ownerOf waits until exactly one node answers for an address, and returns it.
 func (c *cluster) ownerOf(addr string) string {
 	c.t.Helper()
@@ -320,9 +332,16 @@ func (c *cluster) noOwner(addr string) {
 // come, and returns the client addresses that the pods saw.
 func (c *cluster) reaches(url string, pods ...string) (clients []string) {
 	c.t.Helper()
+	return c.reachesFrom(c.Client().Namespace, url, pods...)
+}
+
+// reachesFrom is reaches for a client other than the lab's, such as one behind
+// a router.
+func (c *cluster) reachesFrom(from *lab.Namespace, url string, pods ...string) (clients []string) {
+	c.t.Helper()
 	missing := slices.Clone(pods)
-	c.eventually(fmt.Sprintf("%s reaches %v", url, pods), func() string {
-		body, err := c.Get(c.t.Context(), url)
+	c.eventually(fmt.Sprintf("%s reaches %v from %s", url, pods, from.Name()), func() string {
+		body, err := from.Get(c.t.Context(), url)
 		if err != nil {
 			return err.Error()
 		}

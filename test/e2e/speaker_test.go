@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/fairway-lb/fairway/speaker/rendezvous"
 )
 
@@ -31,7 +29,7 @@ func TestSpeakerRefuses(t *testing.T) {
 		})
 	}
 	exclude := func(node string) {
-		c.kubectl("label", "node", node, corev1.LabelNodeExcludeBalancers+"=")
+		c.exclude(node)
 	}
 	c.run("an excluded node hands over", func(t *testing.T) {
 		answers(owner) // both speakers are up
@@ -43,7 +41,7 @@ func TestSpeakerRefuses(t *testing.T) {
 		exclude(other)
 		c.noOwner("192.168.93.231")
 		c.hasEvent("Service", "dev", "svc-lb", "Warning SetBalancer", "192.168.93.231 is not announced", "node n1 is labelled", "node n2 is labelled")
-		c.kubectl("label", "node", owner, other, corev1.LabelNodeExcludeBalancers+"-")
+		c.include(owner, other)
 		// kubectl changes one Node after the other, so the other node may be
 		// the only candidate for a moment.
 		answers(owner)

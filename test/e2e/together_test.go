@@ -66,11 +66,10 @@ func TestSharedAddress(t *testing.T) {
 		c.hasIP("dev", "old-2", "10.1.0.5")
 	})
 	c.run("Local needs equal selectors", func(t *testing.T) {
-		local := "externalTrafficPolicy: Local"
-		c.apply(with(loadBalancer("local", "x", fromPool("pool"), sharing("l")), local))
+		c.apply(with(loadBalancer("local", "x", fromPool("pool"), sharing("l")), policyLocal))
 		c.hasReason("local", "Allocated")
 		ip := externalIPs(c.service("dev", "local"))
-		c.apply(with(onPort(loadBalancer("local-same", "x", wantsAddress(ip), sharing("l")), 81), local))
+		c.apply(with(onPort(loadBalancer("local-same", "x", wantsAddress(ip), sharing("l")), 81), policyLocal))
 		c.hasIP("dev", "local-same", ip)
 		c.apply(onPort(loadBalancer("local-other", "another", wantsAddress(ip), sharing("l")), 82))
 		c.hasReason("local-other", "SharingRefused", "selector")

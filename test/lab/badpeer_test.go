@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 func TestBadPeer(t *testing.T) {
@@ -41,7 +43,7 @@ func TestBadPeer(t *testing.T) {
 			t.Errorf("%d routes (%v), want %d", n, err, many)
 		}
 		// 200 bytes of withdrawn routes that are not there: UPDATE Message Error.
-		must(t, conn.SendBody(2, []byte{0, 200, 0, 0}))
+		must(t, conn.SendBody(bgp.BGP_MSG_UPDATE, []byte{0, 200, 0, 0}))
 		if code, _, err := conn.AwaitNotification(ctx); err != nil || code != 3 {
 			t.Errorf("NOTIFICATION %d (%v), want 3", code, err)
 		}
@@ -71,7 +73,7 @@ func TestFlappingPeer(t *testing.T) {
 	}()
 	for range 2 {
 		must(t, r.WaitSession(ctx, l.Client().Addr4()))
-		must(t, r.AwaitSession(ctx, l.Client().Addr4(), "is down", func(s BGPSession) bool { return s.State != Established }))
+		must(t, r.WaitNoSession(ctx, l.Client().Addr4()))
 	}
 	stop()
 	if n := <-sessions; n < 2 {

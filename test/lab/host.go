@@ -2,10 +2,13 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Host is a machine on the lab's switch.
@@ -59,6 +62,31 @@ func (h *Host) Addr4() netip.Addr { return h.addr4.Addr() }
 
 // Addr6 is the host's IPv6 address on the switch.
 func (h *Host) Addr6() netip.Addr { return h.addr6.Addr() }
+
+// LinkLocal is the link-local address that the kernel gave the host's link.
+func (h *Host) LinkLocal() (netip.Addr, error) {
+	var found netip.Addr
+	err := h.Do(func() error {
+		link, err := netlink.LinkByName(h.link)
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		for _, a := range addrs {
+			if a.IP.IsLinkLocalUnicast() {
+				found = toAddr(a.IP)
+			}
+		}
+		return err
+	})
+	if err == nil && !found.IsValid() {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("link-local address of %s: %w", h.name, err)
+	}
+	return found, nil
+}
 
 // SetLink pulls the host's cable at the switch, or plugs it in again. The host
 // sees its link without carrier, its addresses stay. It returns when the kernel

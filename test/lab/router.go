@@ -31,16 +31,16 @@ func behindOf(number int) [2]netip.Prefix {
 
 // Router is a host on the switch that forwards to a network of its own behind
 // it, and speaks BGP with the help of a daemon. Its methods are safe for
-// concurrent use, except that what ends, starts or configures daemons waits for
-// nobody else who does.
+// concurrent use; what ends, starts or configures the daemon happens one after
+// the other.
 type Router struct {
 	*Host
 	number int
 	client *Namespace
+	daemon routingDaemon // nil for NoDaemon
 
 	mu        sync.Mutex // guards what follows
 	opts      RouterOptions
-	daemon    routingDaemon // nil for NoDaemon
 	processes []*Process
 }
 
@@ -243,7 +243,7 @@ func (r *Router) Options() RouterOptions {
 	return r.opts
 }
 
-// Dir has the daemon's configuration and sockets; it disappears with the lab.
+// dir has the daemon's configuration and sockets; it disappears with the lab.
 func (r *Router) dir() string {
 	return filepath.Join(r.lab.state.dir, "router-"+r.name)
 }

@@ -74,27 +74,26 @@ type BFDSession struct {
 // Show asks the daemon with a command of its own, vtysh's or birdc's, and
 // returns the text: "show bgp summary", "show protocols all".
 func (r *Router) Show(ctx context.Context, command string) (string, error) {
-	if r.daemon == nil {
-		return "", fmt.Errorf("ask router %s: %w", r.name, errNoDaemon)
-	}
-	return r.daemon.show(ctx, command)
+	return ask(r, fmt.Sprintf("%q of router %s", command, r.name), func(d routingDaemon) (string, error) {
+		return d.show(ctx, command)
+	})
 }
 
 // Session returns the session with a neighbor.
 func (r *Router) Session(ctx context.Context, neighbor netip.Addr) (BGPSession, error) {
-	if r.daemon == nil {
-		return BGPSession{}, fmt.Errorf("ask router %s: %w", r.name, errNoDaemon)
-	}
-	s, err := r.daemon.session(ctx, neighbor)
-	if err != nil {
-		return BGPSession{}, fmt.Errorf("session of router %s with %s: %w", r.name, neighbor, err)
-	}
-	return s, nil
+	return ask(r, fmt.Sprintf("session of router %s with %s", r.name, neighbor), func(d routingDaemon) (BGPSession, error) {
+		return d.session(ctx, neighbor)
+	})
 }
 
 // WaitSession waits until the session with the neighbor is Established.
 func (r *Router) WaitSession(ctx context.Context, neighbor netip.Addr) error {
 	return r.AwaitSession(ctx, neighbor, "is "+Established, func(s BGPSession) bool { return s.State == Established })
+}
+
+// WaitNoSession waits until there is no Established session with the neighbor.
+func (r *Router) WaitNoSession(ctx context.Context, neighbor netip.Addr) error {
+	return r.AwaitSession(ctx, neighbor, "is not "+Established, func(s BGPSession) bool { return s.State != Established })
 }
 
 // AwaitSession asks for the session until the condition, whose words are what,
@@ -117,14 +116,9 @@ func (r *Router) AwaitSession(ctx context.Context, neighbor netip.Addr, what str
 
 // BGPRoute returns what the daemon has for a prefix; no paths if it has none.
 func (r *Router) BGPRoute(ctx context.Context, prefix netip.Prefix) (BGPRoute, error) {
-	if r.daemon == nil {
-		return BGPRoute{}, fmt.Errorf("ask router %s: %w", r.name, errNoDaemon)
-	}
-	route, err := r.daemon.route(ctx, prefix)
-	if err != nil {
-		return BGPRoute{}, fmt.Errorf("BGP route of router %s to %s: %w", r.name, prefix, err)
-	}
-	return route, nil
+	return ask(r, fmt.Sprintf("BGP route of router %s to %s", r.name, prefix), func(d routingDaemon) (BGPRoute, error) {
+		return d.route(ctx, prefix)
+	})
 }
 
 // AwaitBGPRoute asks for the route until the condition, whose words are what,
@@ -145,14 +139,9 @@ func (r *Router) AwaitBGPRoute(ctx context.Context, prefix netip.Prefix, what st
 
 // BFD returns the BFD session with a neighbor.
 func (r *Router) BFD(ctx context.Context, neighbor netip.Addr) (BFDSession, error) {
-	if r.daemon == nil {
-		return BFDSession{}, fmt.Errorf("ask router %s: %w", r.name, errNoDaemon)
-	}
-	s, err := r.daemon.bfd(ctx, neighbor)
-	if err != nil {
-		return BFDSession{}, fmt.Errorf("BFD session of router %s with %s: %w", r.name, neighbor, err)
-	}
-	return s, nil
+	return ask(r, fmt.Sprintf("BFD session of router %s with %s", r.name, neighbor), func(d routingDaemon) (BFDSession, error) {
+		return d.bfd(ctx, neighbor)
+	})
 }
 
 // WaitBFD waits until the BFD session with the neighbor has that state.
@@ -170,27 +159,36 @@ func (r *Router) WaitBFD(ctx context.Context, neighbor netip.Addr, state string)
 // RFC 8203) that says the reason, until [Router.Enable]. FRR cannot do it to a
 // neighbor out of a Range.
 func (r *Router) Shutdown(ctx context.Context, neighbor netip.Addr, reason string) error {
-	return r.act("shut down", neighbor, func() error { return r.daemon.shutdown(ctx, neighbor, reason) })
+	return r.act("shut down", neighbor, func(d routingDaemon) error { return d.shutdown(ctx, neighbor, reason) })
 }
 
 // Enable takes back a Shutdown.
 func (r *Router) Enable(ctx context.Context, neighbor netip.Addr) error {
-	return r.act("enable", neighbor, func() error { return r.daemon.enable(ctx, neighbor) })
+	return r.act("enable", neighbor, func(d routingDaemon) error { return d.enable(ctx, neighbor) })
 }
 
 // Clear ends the session with a NOTIFICATION (Cease, Administrative Reset) and
 // lets it come up again.
 func (r *Router) Clear(ctx context.Context, neighbor netip.Addr) error {
-	return r.act("clear", neighbor, func() error { return r.daemon.clear(ctx, neighbor) })
+	return r.act("clear", neighbor, func(d routingDaemon) error { return d.clear(ctx, neighbor) })
 }
 
-func (r *Router) act(what string, neighbor netip.Addr, f func() error) error {
+func (r *Router) act(what string, neighbor netip.Addr, f func(routingDaemon) error) error {
+	_, err := ask(r, fmt.Sprintf("%s the session of router %s with %s", what, r.name, neighbor), func(d routingDaemon) (struct{}, error) {
+		return struct{}{}, f(d)
+	})
+	return err
+}
+
+// ask puts a question, whose words are what, to the router's daemon.
+func ask[T any](r *Router, what string, question func(routingDaemon) (T, error)) (T, error) {
+	var answer T
 	err := errNoDaemon
 	if r.daemon != nil {
-		err = f()
+		answer, err = question(r.daemon)
 	}
 	if err != nil {
-		return fmt.Errorf("%s the session of router %s with %s: %w", what, r.name, neighbor, err)
+		return answer, fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	return answer, nil
 }

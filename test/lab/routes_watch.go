@@ -298,20 +298,15 @@ func (w *RouteWatch) await(ctx context.Context, see func(RouteChange), done func
 }
 
 // WaitRoute waits until the kernel's route to the prefix has just these next
-// hops, none for no route. It returns when that came to be, or now if it was so
-// already; to measure a time, begin with [Namespace.WatchRoutes].
-func (n *Namespace) WaitRoute(ctx context.Context, prefix netip.Prefix, want ...netip.Addr) (time.Time, error) {
+// hops, none for no route. To measure a time, begin with [Namespace.WatchRoutes].
+func (n *Namespace) WaitRoute(ctx context.Context, prefix netip.Prefix, want ...netip.Addr) error {
 	w, err := n.WatchRoutes(prefix)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	defer w.Close()
-	begin := time.Now()
-	at, err := w.Wait(ctx, prefix, want...)
-	if err == nil && at.Before(begin) {
-		at = begin
-	}
-	return at, err
+	_, err = w.Wait(ctx, prefix, want...)
+	return err
 }
 
 func gateways(hops []NextHop) []netip.Addr {

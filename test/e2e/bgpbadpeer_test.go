@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/randfill"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
 	"github.com/fairway-lb/fairway/test/lab"
@@ -36,7 +35,7 @@ type besideBadPeer struct {
 // spec.
 func newBesideBadPeer(t *testing.T, good lab.RouterOptions, more ...string) *besideBadPeer {
 	t.Helper()
-	c := &besideBadPeer{cluster: newUnpeered(t, 1, nil, good, lab.RouterOptions{Kind: lab.NoDaemon})}
+	c := &besideBadPeer{cluster: newUnpeered(t, 1, good, lab.RouterOptions{Kind: lab.NoDaemon})}
 	c.good, c.bad = c.Router("r1"), c.Router("r2")
 	c.serveWeb()
 	c.apply(bgpConf("listenPort: 17900") +
@@ -309,200 +308,12 @@ func TestBGPFlappingPeer(t *testing.T) {
 		}
 		c.unharmed()
 		c.sessionIs("bad", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse)
-		if flops := c.flops("bad", "n1"); int(flops) < sessions/2 {
-			t.Errorf("the status counts %d losses of %d sessions", flops, sessions)
-		}
+		// The last write may have to wait.
+		c.eventually("the status counts the losses", func() string {
+			if flops := c.flops("bad", "n1"); int(flops) < sessions/2 {
+				return fmt.Sprintf("%d of %d sessions", flops, sessions)
+			}
+			return ""
+		})
 	})
-}
-
-// TestBGPMistakes: a BgpPeer with another AS or password than its router has no
-// session and says why; the session beside it stays.
-func TestBGPMistakes(t *testing.T) {
-	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newUnpeered(t, 1, nil, opts, opts)
-		good, bad, node := c.Router("r1"), c.Router("r2"), c.Node("n1")
-		c.serveWeb()
-		c.apply(bgpConf("listenPort: -1") + bgpPeer("r1", good.Addr4().String(), routersAS))
-		c.hasRoute(good, web4, "n1")
-		w, connections := c.watch(good, web4), c.connections(good)
-		own := func(change func(*lab.Neighbor)) {
-			c.reconfigure(bad, func(o *lab.RouterOptions) { o.Neighbors = nil })
-			c.reconfigure(bad, func(o *lab.RouterOptions) {
-				o.Neighbors = []lab.Neighbor{{Address: node.Addr4(), AS: nodesAS, Passive: true}}
-				change(&o.Neighbors[0])
-			})
-		}
-		for _, mistake := range []struct {
-			name     string
-			as       int
-			peer     []string
-			neighbor func(*lab.Neighbor)
-			says     []string
-		}{
-			{"the BgpPeer has another AS", 65099, nil, func(*lab.Neighbor) {}, []string{"AS is 50001, expected 65099"}},
-			{"the router expects another AS", routersAS, nil, func(n *lab.Neighbor) { n.AS = 65098 }, []string{"AS"}},
-			{"the router has no password", routersAS, []string{"  authPassword: secret"}, func(*lab.Neighbor) {}, []string{"connecting", "password"}},
-			{"the node has no password", routersAS, nil, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting", "timeout"}},
-			{"passwords differ", routersAS, []string{"  authPassword: sekret"}, func(n *lab.Neighbor) { n.Password = "secret" }, []string{"connecting", "password"}},
-		} {
-			c.run(mistake.name, func(t *testing.T) {
-				own(mistake.neighbor)
-				c.apply(bgpPeer("mistaken", bad.Addr4().String(), mistake.as, mistake.peer...))
-				entry := c.sessionIs("mistaken", "n1", v1alpha2.ConditionEstablished, metav1.ConditionFalse, mistake.says...)
-				t.Logf("%+v", entry.Conditions)
-				c.kubectl("delete", "bgppeer", "mistaken")
-			})
-		}
-		c.unchanged(w, web4)
-		c.sameConnections(good, connections)
-	})
-}
-
-// TestBGPRouterRestarted kills a router's daemon and starts it again: sessions
-// and routes come back by themselves.
-func TestBGPRouterRestarted(t *testing.T) {
-	bothRouters(t, func(t *testing.T, opts lab.RouterOptions) {
-		c := newBGPServed(t, 2, opts, opts)
-		other, r := c.Router("r1"), c.Router("r2")
-		w, connections := c.watch(other, web4), c.connections(other)
-		for range 2 {
-			if err := r.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			for _, node := range c.nodeNames() {
-				c.sessionIs("r2", node, v1alpha2.ConditionEstablished, metav1.ConditionFalse)
-			}
-			if err := r.Restart(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			c.established(r, c.nodeNames()...)
-			c.hasRoute(r, web4, c.nodeNames()...)
-			c.paths(r, web4, "is there", c.nodeNames(), func(lab.BGPPath) bool { return true })
-		}
-		c.unchanged(w, web4)
-		c.sameConnections(other, connections)
-	})
-}
-
-// TestBGPRandomObjects fills BgpPeers and BgpConfs at random. Whatever the API
-// server accepts, the speaker lives, and the sessions that others ask for stay
-// or, when the router itself changes, come back.
-func TestBGPRandomObjects(t *testing.T) {
-	const seed, peers, confs = 5, 400, 40
-	c := newUnpeered(t, 1, nil, frrRouter())
-	r := c.Router("r1")
-	c.serveWeb()
-	c.apply(bgpConf("listenPort: 17900") + bgpPeer("r1", r.Addr4().String(), routersAS))
-	c.hasRoute(r, web4, "n1")
-	w, connections, speaker := c.watch(r, web4), c.connections(r), c.speakers["n1"]
-	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).Funcs(plausible()...)
-	accepted, acceptedConfs := 0, 0
-	var refused error // the last one
-	for i := range peers {
-		peer := &v1alpha2.BgpPeer{}
-		filler.Fill(&peer.Spec)
-		peer.Name = fmt.Sprintf("random-%d", i%40)
-		if refused = c.put(peer); refused == nil {
-			accepted++
-		}
-	}
-	if accepted < peers/10 {
-		t.Errorf("the API server took %d of %d BgpPeers, so there was little to try: %v", accepted, peers, refused)
-	}
-	c.eventually("the speaker has seen them all", func() string {
-		for _, p := range c.bgpPeers() {
-			if p.Spec.NodeSelector == nil && len(p.Status.NodesPeerStatus["n1"].Conditions) == 0 {
-				return p.Name + " has no conditions"
-			}
-		}
-		return ""
-	})
-	c.unchanged(w, web4)
-	c.sameConnections(r, connections)
-
-	for range confs {
-		conf := &v1alpha2.BgpConf{}
-		filler.Fill(&conf.Spec)
-		conf.Name = v1alpha2.BgpConfName
-		if refused = c.put(conf); refused == nil {
-			acceptedConfs++
-		}
-	}
-	t.Logf("the API server took %d of %d BgpPeers and %d of %d BgpConfs", accepted, peers, acceptedConfs, confs)
-	if acceptedConfs < confs/10 {
-		t.Errorf("the API server took %d of %d BgpConfs, so there was little to try: %v", acceptedConfs, confs, refused)
-	}
-	c.kubectl("delete", "bgpconf", "default")
-	c.apply(bgpConf("listenPort: 17900"))
-	c.established(r, "n1")
-	c.hasRoute(r, web4, "n1")
-	if !speaker.Running() {
-		t.Errorf("the speaker ended: %v", speaker.Err())
-	}
-}
-
-// put creates an object or replaces its spec, as far as the API server takes it.
-func (c *cluster) put(object client.Object) error {
-	c.t.Helper()
-	if current, ok := object.DeepCopyObject().(client.Object); ok && c.api.Get(c.t.Context(), client.ObjectKeyFromObject(object), current) == nil {
-		object.SetResourceVersion(current.GetResourceVersion())
-		return c.api.Update(c.t.Context(), object)
-	}
-	return c.api.Create(c.t.Context(), object)
-}
-
-// plausible are functions that fill in what stands a chance with the API server.
-// Neighbors are in networks that are not there.
-func plausible() []any {
-	pick := func(r randfill.Continue, texts ...string) string { return texts[r.Intn(len(texts))] }
-	// number is mostly a small one: most fields have an upper end.
-	number := func(r randfill.Continue) int64 {
-		if r.Intn(20) > 0 {
-			return []int64{0, 0, 0, 1, 2, 3, 100, 255}[r.Intn(8)]
-		}
-		return []int64{-1, 256, 4095, 4096, 65535, 65537, 131073, 1<<31 - 1}[r.Intn(8)]
-	}
-	return []any{
-		func(n *v1alpha2.Uint32, r randfill.Continue) { *n = v1alpha2.Uint32(max(0, number(r))) },
-		func(s *v1alpha2.Seconds, r randfill.Continue) {
-			*s = v1alpha2.Seconds(pick(r, "", "", "0", "1", "3", "30", "90", "65535"))
-		},
-		func(n *int32, r randfill.Continue) { *n = int32(number(r)) },
-		func(s *string, r randfill.Continue) { *s = pick(r, "", "", "", "", "", "a", "x-1", "default", "a b") },
-		func(x *v1alpha2.BFD, r randfill.Continue) {
-			r.FillNoCustom(x)
-			x.MinTx, x.MinRx = []int32{0, 10, 300, 60000}[r.Intn(4)], []int32{0, 10, 300, 60000}[r.Intn(4)]
-			if !x.Multihop {
-				x.MinimumTTL = 0
-			}
-		},
-		func(p *v1alpha2.PeerConf, r randfill.Continue) {
-			r.FillNoCustom(p)
-			p.NeighborAddress = pick(r, "198.51.100.7", "198.51.100.8", "2001:db8:5::1", "fe80::5%eth33", "127.0.0.1", "192.168.93.11")
-			p.NeighborInterface = ""
-			if r.Intn(4) == 0 {
-				p.NeighborAddress, p.NeighborInterface = "", pick(r, "eth33", "lo", "nothere0")
-			}
-			p.RemovePrivateAs = pick(r, "", "NONE", "ALL", "REPLACE")
-			p.Vrf, p.PeerGroup = pick(r, "", "", "", "red"), pick(r, "", "", "", "spine")
-		},
-		func(t *v1alpha2.Transport, r randfill.Continue) {
-			r.FillNoCustom(t)
-			t.LocalAddress = pick(r, "", "", "192.168.93.11", "198.51.100.99", "fd93::11")
-			t.RemoteAddress, t.TCPMSS = "", []v1alpha2.Uint32{0, 0, 88, 1400}[r.Intn(4)]
-		},
-		func(f *v1alpha2.Family, r randfill.Continue) {
-			f.Afi, f.Safi = pick(r, "", "AFI_IP", "AFI_IP6", "AFI_L2VPN"), pick(r, "", "SAFI_UNICAST", "SAFI_EVPN")
-		},
-		func(s *metav1.LabelSelector, r randfill.Continue) {
-			s.MatchLabels = map[string]string{"kubernetes.io/hostname": pick(r, "n1", "n2", "")}
-		},
-		func(s *v1alpha2.BgpConfSpec, r randfill.Continue) {
-			r.FillNoCustom(s)
-			s.RouterID = pick(r, "", "", "192.0.2.1", "255.255.255.255", "0.0.0.1")
-			s.ListenAddresses = [][]string{nil, nil, {"192.168.93.11"}, {"127.0.0.1", "127.0.0.1"}, {"::"}, {"203.0.113.77"}}[r.Intn(6)]
-			s.NextHops = pick(r, "", "self", "nodes")
-			s.Policy = pick(r, "", "", "no-such-policy")
-		},
-	}
 }
