@@ -39,7 +39,7 @@ type reports struct {
 	routes    map[netip.Addr]route
 	conflicts map[string]bool    // sentences
 	refusals  map[string]refusal // by Eip
-	unreached map[netip.Addr]map[subject]cause
+	unreached map[netip.Addr][]unreached
 	pending   map[announcement]cause // of the unreached, those to be reported yet
 	scheduled bool                   // write is to be called
 }
@@ -75,6 +75,12 @@ type cause struct {
 	since time.Time
 }
 
+// unreached is a Service that is not reached at an address.
+type unreached struct {
+	subject
+	cause
+}
+
 func newReports(node string, recorder events.EventRecorder) reports {
 	return reports{
 		node:      node,
@@ -83,7 +89,7 @@ func newReports(node string, recorder events.EventRecorder) reports {
 		routes:    map[netip.Addr]route{},
 		conflicts: map[string]bool{},
 		refusals:  map[string]refusal{},
-		unreached: map[netip.Addr]map[subject]cause{},
+		unreached: map[netip.Addr][]unreached{},
 		pending:   map[announcement]cause{},
 	}
 }
@@ -204,33 +210,34 @@ func listedNodes(nodes []string) string {
 }
 
 // decided notes which Services are not reached at an address; explain says why.
-func (r *reports) decided(addr netip.Addr, tenants []tenant, explain func(types.NamespacedName) string, now time.Time) {
+func (r *reports) decided(addr netip.Addr, tenants []tenant, explain func(types.NamespacedName) string, at time.Time) {
+	var now []unreached
 	before := r.unreached[addr]
-	var unreached map[subject]cause
+	find := func(in []unreached, svc subject) int {
+		return slices.IndexFunc(in, func(u unreached) bool { return u.subject == svc })
+	}
 	for _, t := range tenants {
 		text := explain(t.Service)
 		if text == "" {
 			continue
 		}
-		if unreached == nil {
-			unreached = map[subject]cause{}
+		u := unreached{t.subject(), cause{text, at}}
+		if i := find(before, u.subject); i >= 0 && before[i].text == text {
+			u.cause = before[i].cause
+		} else {
+			r.pending[announcement{u.subject, addr}] = u.cause
 		}
-		c, known := before[t.subject()]
-		if !known || c.text != text {
-			c = cause{text: text, since: now}
-			r.pending[announcement{t.subject(), addr}] = c
-		}
-		unreached[t.subject()] = c
+		now = append(now, u)
 	}
-	for svc := range before {
-		if _, still := unreached[svc]; !still {
-			delete(r.pending, announcement{svc, addr})
+	for _, u := range before {
+		if find(now, u.subject) < 0 {
+			delete(r.pending, announcement{u.subject, addr})
 		}
 	}
-	if len(unreached) == 0 {
+	if len(now) == 0 {
 		delete(r.unreached, addr)
 	} else {
-		r.unreached[addr] = unreached
+		r.unreached[addr] = now
 	}
 }
 
