@@ -9,8 +9,6 @@ BIN := $(CURDIR)/bin
 RACE := $(BIN)/race
 # GoBGP with a guard around what it decodes, see build/gobgp.
 GUARDED := bin/guarded
-# Tests of what GoBGP does with the routes of neighbors, which the guard drops.
-UNGUARDED := TestTooManyRoutes|TestNothingOfNeighborsIsPassedOn
 PURE := ./api/... ./cmd/... ./controller/... ./dataplane/... ./internal/... ./speaker/...
 
 .PHONY: help
@@ -33,7 +31,7 @@ test: install lint check-generated test-pure test-cluster ## Install what is mis
 test-pure: ## Run the tests that need no cluster (root for those with packets)
 	go test -race $(PURE)
 	@go run ./build/gobgp $(GUARDED)
-	go test -race -modfile=$(GUARDED)/go.mod ./speaker/bgp -skip '$(UNGUARDED)'
+	go test -race -tags guarded -modfile=$(GUARDED)/go.mod ./speaker/bgp
 
 .PHONY: test-cluster
 test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
@@ -52,7 +50,7 @@ bench: install build kubernetes ## Run the benchmarks, at last those on a real A
 lint: ## Check formatting, go vet, staticcheck and the modules
 	@unformatted=$$(gofmt -l api build cmd controller dataplane internal speaker test); \
 		if [[ -n $$unformatted ]]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	@test/progress.sh "go vet" go vet ./...
+	@test/progress.sh "go vet" go vet ./... && go vet -tags guarded ./speaker/bgp
 	@test/progress.sh "staticcheck" go tool staticcheck ./...
 	@cd test/controlplane && go vet ./pki ./acceptance && go tool -modfile=../../go.mod staticcheck ./pki ./acceptance
 	go mod verify >/dev/null

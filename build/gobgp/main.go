@@ -4,9 +4,9 @@
 // GoBGP v3 decodes what neighbors send in goroutines of its own, where nobody
 // else can recover: a malformed message ends the process. It also keeps every
 // route that a neighbor announces, although this program uses none. And it sends
-// an UPDATE for each route. Until a version of GoBGP does better, Fairway's
-// programs are built with some of its functions wrapped: see guard.go.txt and
-// pack.go.txt.
+// an UPDATE for each route, and closes sessions in a way that can lose the Cease.
+// Until a version of GoBGP does better, Fairway's programs are built with some of
+// its functions wrapped: see guard.go.txt, pack.go.txt and cease.go.txt.
 //
 // Usage, in the repository's root: gobgp DIRECTORY. It copies GoBGP from the
 // module cache into the directory, with the guard, and writes a go.mod and
@@ -30,7 +30,7 @@ const module = "github.com/osrg/gobgp/v3"
 
 // added are the files that GoBGP's package server gets.
 //
-//go:embed guard.go.txt pack.go.txt
+//go:embed guard.go.txt pack.go.txt cease.go.txt
 var added embed.FS
 
 // edit is a text of a file, which it has once, and what it is to be.
@@ -40,7 +40,9 @@ type edit struct{ file, old, new string }
 var edits = []edit{
 	{"pkg/server/fsm.go", "func (h *fsmHandler) recvMessageWithError() (", "func (h *fsmHandler) recvUnguarded() ("},
 	{"pkg/server/server.go", "func (s *BgpServer) handleFSMMessage(", "func (s *BgpServer) handleUnguarded("},
+	{"pkg/server/fsm.go", "\tn := bgp.AddressFamilyNameMap[rf]\n", "\tn := bgp.AddressFamilyNameMap[rf]\n\th.unshare()\n"},
 	{"pkg/server/fsm.go", "range table.CreateUpdateMsgFromPaths(m.Paths, options) {", "range h.pack(ctx, m, options) {"},
+	{"pkg/server/fsm.go", "\t\t\t\th.conn.Write(b)\n", "\t\t\t\th.cease(b)\n"},
 	{"pkg/server/fsm.go", "\tholdTimerResetCh chan bool\n", "\tholdTimerResetCh chan bool\n\tpacked           time.Time // when pack returned last\n"},
 }
 
@@ -68,7 +70,7 @@ func run(directory string) error {
 	if err := copyModule(source.Dir, copied); err != nil {
 		return fmt.Errorf("copying %s: %w", source.Dir, err)
 	}
-	for _, name := range []string{"guard.go", "pack.go"} {
+	for _, name := range []string{"guard.go", "pack.go", "cease.go"} {
 		text, err := added.ReadFile(name + ".txt")
 		if err != nil {
 			return fmt.Errorf("reading what is added: %w", err)

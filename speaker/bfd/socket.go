@@ -74,7 +74,7 @@ func listen(k kind) (int, error) {
 		return fd, nil
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = fmt.Errorf("%w: another BFD daemon runs on this node; stop it, or do without BFD here", err)
+		err = fmt.Errorf("%w: another BFD daemon runs on this node", err)
 	}
 	return -1, errors.Join(fmt.Errorf("listen on UDP port %d: %w", k.port(), err), unix.Close(fd))
 }

@@ -90,6 +90,7 @@ func (s *Server) stopRouter(ctx context.Context) {
 		}
 	}
 	clear(s.neighbors)
+	s.watchLinks(nil)
 	s.router = nil
 	s.stopBgp(ctx)
 	s.version++

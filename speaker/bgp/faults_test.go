@@ -2,9 +2,11 @@ package bgp
 
 import (
 	"bytes"
-	"encoding/binary"
-	"fmt"
+	"errors"
+	"maps"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,87 +140,6 @@ func TestReasonsOfLoss(t *testing.T) {
 	}
 }
 
-// What a neighbor sends may end its session, but never the process or another
-// session.
-func TestMalformedMessages(t *testing.T) {
-	n, good, bad := newNode(t), newTor(t, "127.0.0.2", 65001), newTor(t, "127.0.0.3", 65002)
-	bad.v6 = false
-	n.with(peer("good", good), peer("bad", bad))
-	n.announce(route("192.0.2.1/32"))
-	good.connect(n.port)
-	bad.connect(n.port)
-	eventually(t, "the good session", func() bool { return good.count() == 1 })
-	for name, message := range malformed() {
-		// Its session is a new one each time: GoBGP would stay idle for 5 s.
-		n.change("bad", func(p *Peer) { p.AllowOwnAS++ })
-		eventually(t, name+": session", func() bool { return bad.established() && n.session("bad").Established() })
-		before := n.session("bad").Received.Total
-		bad.send(message)
-		eventually(t, name+": seen", func() bool {
-			s := n.session("bad")
-			return !s.Established() || s.Received.Total > before
-		})
-	}
-	n.announce(route("192.0.2.2/32"))
-	eventually(t, "the good session goes on", func() bool { return good.count() == 2 })
-	if s := n.session("good"); s.Flaps != 0 {
-		t.Errorf("the good session: %+v", s)
-	}
-}
-
-// malformed are messages that no router sends to a session with IPv4 only. One of
-// an unknown type is not among them: GoBGP 3.37.0 dies of it in a goroutine of its
-// own (handlingError in fsm.go), where this package cannot catch it.
-func malformed() map[string][]byte {
-	frame := func(kind byte, body ...byte) []byte {
-		m := bytes.Repeat([]byte{0xff}, 16)
-		m = binary.BigEndian.AppendUint16(m, uint16(19+len(body)))
-		return append(append(m, kind), body...)
-	}
-	attribute := func(flags, kind byte, value ...byte) []byte {
-		return append([]byte{flags, kind, byte(len(value))}, value...)
-	}
-	update := func(nlri []byte, attributes ...[]byte) []byte {
-		all := bytes.Join(attributes, nil)
-		body := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(all)))
-		return frame(2, append(append(body, all...), nlri...)...)
-	}
-	origin, asPath, hop := attribute(0x40, 1, 0), attribute(0x40, 2, 2, 1, 0, 0, 0xfd, 0xea), attribute(0x40, 3, 127, 0, 0, 3)
-	prefix := []byte{24, 203, 0, 113}
-	reach6 := attribute(0x80, 14, append([]byte{0, 2, 1, 16, 0xfd, 15: 0, 19: 1, 20: 0}, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0)...)
-	messages := map[string][]byte{
-		"length of attributes":       frame(2, 0, 0, 0xff, 0xff),
-		"length of withdrawn":        frame(2, 0xff, 0xff, 0, 0),
-		"nothing":                    frame(2),
-		"prefix of 99 bits":          update([]byte{99, 1, 2, 3}, origin, asPath, hop),
-		"half a prefix":              update([]byte{32, 1}, origin, asPath, hop),
-		"no next hop":                update(prefix, origin, asPath),
-		"no attributes":              update(prefix),
-		"origin 9":                   update(prefix, attribute(0x40, 1, 9), asPath, hop),
-		"origin without value":       update(prefix, attribute(0x40, 1), asPath, hop),
-		"AS_PATH beyond its end":     update(prefix, origin, attribute(0x40, 2, 2, 200, 0, 0), hop),
-		"next hop of 3 bytes":        update(prefix, origin, asPath, attribute(0x40, 3, 1, 2, 3)),
-		"next hop twice":             update(prefix, origin, asPath, hop, hop),
-		"family that is not agreed":  update(nil, origin, asPath, reach6),
-		"withdrawal of such":         update(nil, attribute(0x80, 15, 0, 2, 1, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0)),
-		"End-of-RIB of such":         update(nil, attribute(0x80, 15, 0, 2, 1)),
-		"family that does not exist": update(nil, origin, asPath, attribute(0x80, 14, 0x77, 0x77, 9, 4, 1, 2, 3, 4, 0, 1, 2, 3)),
-		"MP_REACH cut":               update(nil, origin, asPath, attribute(0x80, 14, 0, 2, 1, 16)),
-		"EVPN cut":                   update(nil, origin, asPath, attribute(0x80, 14, 0, 25, 70, 4, 1, 2, 3, 4, 0, 2, 200)),
-		"FlowSpec cut":               update(nil, origin, asPath, attribute(0x80, 14, 0, 1, 133, 0, 0, 200, 1, 2)),
-		"refresh cut":                frame(5, 0, 1),
-		"refresh of nothing":         frame(5, 0x77, 0x77, 0, 9),
-		"OPEN again":                 encode(wire.NewBGPOpenMessage(65002, 90, "9.9.9.9", nil)),
-		"notification of nothing":    frame(3, 99, 99),
-		"keepalive with a body":      frame(4, 1, 2, 3),
-	}
-	for kind := range byte(50) {
-		messages[fmt.Sprintf("attribute %d of one byte", kind)] = update(prefix, origin, asPath, hop, attribute(0xc0, kind, 1))
-		messages[fmt.Sprintf("attribute %d empty", kind)] = update(prefix, origin, asPath, hop, attribute(0xc0, kind))
-	}
-	return messages
-}
-
 // A neighbor that flaps gets the routes each time, and nobody else notices.
 func TestFlappingNeighbor(t *testing.T) {
 	n, good, bad := newNode(t), newTor(t, "127.0.0.2", 65001), newTor(t, "127.0.0.3", 65002)
@@ -238,41 +159,6 @@ func TestFlappingNeighbor(t *testing.T) {
 	if after, _ := good.saw(); after != updates || n.session("good").Flaps != 0 {
 		t.Errorf("the good neighbor got %d more UPDATEs", after-updates)
 	}
-}
-
-// A flood of routes ends the session, not the memory, and says what to do.
-func TestTooManyRoutes(t *testing.T) {
-	n, good, bad := newNode(t), newTor(t, "127.0.0.2", 65001), newTor(t, "127.0.0.3", 65002)
-	n.with(peer("good", good), peer("bad", bad))
-	n.announce(route("192.0.2.1/32"))
-	good.connect(n.port)
-	bad.connect(n.port)
-	eventually(t, "both", func() bool { return good.count() == 1 && n.session("bad").Established() && bad.established() })
-	for i := 0; i <= maxPrefixes; i += 500 {
-		var prefixes []string
-		for j := range 500 {
-			prefixes = append(prefixes, fmt.Sprintf("11.%d.%d.%d/32", (i+j)>>16, (i+j)>>8&255, (i+j)&255))
-		}
-		bad.send(routesOf(bad, prefixes...))
-	}
-	eventually(t, "closed", func() bool { return n.session("bad").AdminState == adminPrefixes })
-	eventually(t, "Cease", func() bool { return strings.Contains(bad.notification(), "Maximum Number of Prefixes") })
-	if s := n.session("bad"); s.Established() || !strings.Contains(s.Reason, "more than") || !strings.Contains(s.Reason, "announce nothing") {
-		t.Errorf("session %+v", s)
-	}
-	if s := n.session("good"); s.Flaps != 0 {
-		t.Errorf("the good session: %+v", s)
-	}
-	// The time to open it again has come.
-	n.mu.Lock()
-	if pause := n.neighbors["bad"].pause; pause != minPause {
-		t.Errorf("opened again after %v", pause)
-	}
-	n.neighbors["bad"].reopen = time.Now()
-	n.mu.Unlock()
-	signal(n.wake)
-	before := n.session("bad").Received.Update
-	eventually(t, "opened again", func() bool { s := n.session("bad"); return s.Established() && s.Received.Update >= before+2 })
 }
 
 // A path that BFD has lost takes the session with it at once, and only then.
@@ -302,4 +188,76 @@ func TestPathLost(t *testing.T) {
 	if s := n.session("a"); s.Flaps != 1 {
 		t.Error("a session was ended while leaving")
 	}
+}
+
+// What keeps a BFD session from being there is told of its BgpPeer, in words that
+// name the field; the router and the other sessions have nothing to do with it.
+func TestBFDErrors(t *testing.T) {
+	busy, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6unspecified, Port: 3784})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { busy.Close() })
+	n := newNode(t)
+	watched := func(name, address string, change func(p *Peer)) Peer {
+		p := peer(name, newTor(t, address, 65001))
+		p.BFD = &bfd.Profile{MinTx: 300 * time.Millisecond, MinRx: 300 * time.Millisecond, DetectMult: 3}
+		change(&p)
+		return p
+	}
+	n.config.Peers = []Peer{
+		watched("fine", "127.0.0.2", func(*Peer) {}),
+		watched("hops", "169.254.0.1", func(p *Peer) { p.BFD.Multihop = true }),
+		watched("local", "127.0.0.3", func(p *Peer) { p.LocalAddress = netip.MustParseAddr("192.0.2.99") }),
+		watched("port", "fd00::2", func(*Peer) {}),
+		watched("zone", "fe80::1%nosuch0", func(*Peer) {}),
+	}
+	want := map[string][]string{
+		"hops":  {"spec.bfd.multihop", "link-local", "remove it"},
+		"local": {"spec.transport.localAddress 192.0.2.99", "on no interface", "leave it out"},
+		"port":  {"spec.bfd", "3784", "stop the other BFD daemon", "remove spec.bfd"},
+		"zone":  {"spec.conf.neighborAddress", "nosuch0", "an interface that the node has"},
+	}
+	got := make(map[string]string)
+	for _, failed := range leaves(n.Configure(t.Context(), n.config)) {
+		if of, ok := failed.(*PeerError); ok {
+			got[of.Name] += of.Err.Error() + "\n"
+		} else {
+			t.Errorf("an error of the whole router: %v", failed)
+		}
+	}
+	for name, text := range got {
+		for _, part := range want[name] {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s: %q, want it to say %q", name, text, part)
+			}
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("errors %q, want one of each of %v", got, slices.Sorted(maps.Keys(want)))
+	}
+	if s := n.session("fine"); s.BFD == nil {
+		t.Errorf("the session that nothing is wrong with: %+v", s)
+	}
+	if err := n.bfd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.config.Peers = n.config.Peers[:1]
+	for _, failed := range leaves(n.Configure(t.Context(), n.config)) {
+		if _, ok := failed.(*PeerError); ok || !errors.Is(failed, bfd.ErrClosed) {
+			t.Errorf("an error of one session: %v", failed)
+		}
+	}
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, part := range joined.Unwrap() {
+			all = append(all, leaves(part)...)
+		}
+		return all
+	}
+	return []error{err}
 }

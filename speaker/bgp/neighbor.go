@@ -11,15 +11,16 @@ import (
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
-	"github.com/osrg/gobgp/v3/pkg/config/oc"
 	"google.golang.org/protobuf/proto"
 )
 
 // neighbor is a session as it is to be and as GoBGP has it.
 type neighbor struct {
 	want    Peer
-	address netip.Addr // the zero value while it is not known: see err
-	err     error
+	address netip.Addr // the zero value while it is not known
+	err     error      // why it is not, or what is wrong with it
+	// unsure is set when links have changed since the address was looked up.
+	unsure bool
 	// added is what GoBGP was given, nil while it has nothing.
 	added *api.Peer
 	// stale is set while the neighbor may keep routes of a session that this node
@@ -46,6 +47,7 @@ func (n *neighbor) key() string { return n.address.String() }
 // be any more or not like that. What is added is added by applyPeers, after the
 // policy.
 func (s *Server) wantPeers(peers []Peer) {
+	s.watchLinks(peers)
 	gone := maps.Clone(s.neighbors)
 	for _, want := range peers {
 		n := s.neighbors[want.Name]
@@ -54,15 +56,7 @@ func (s *Server) wantPeers(peers []Peer) {
 			n = &neighbor{stale: !s.started}
 			s.neighbors[want.Name] = n
 		}
-		address, err := resolve(want)
-		if err != nil && n.added != nil && n.want.Interface == want.Interface {
-			address, err = n.address, nil // it was there before
-		}
-		if n.added != nil && (err != nil || s.needsNewSession(n, want, address)) {
-			s.remove(n)
-			n.stale = false
-		}
-		n.want, n.address, n.err = want, address, err
+		s.wantPeer(n, want)
 	}
 	for name, n := range gone {
 		if n.added != nil {
@@ -72,18 +66,14 @@ func (s *Server) wantPeers(peers []Peer) {
 	}
 }
 
-// resolve returns the address of the neighbor. That on a link is known when it
-// has sent something, such as a router advertisement.
-func resolve(p Peer) (netip.Addr, error) {
-	if p.Interface == "" {
-		return p.Address, nil
+// wantPeer takes one session as it is to be.
+func (s *Server) wantPeer(n *neighbor, want Peer) {
+	address, err := s.locate(n, want)
+	if n.added != nil && (!address.IsValid() || s.needsNewSession(n, want, address)) {
+		s.remove(n)
+		n.stale = false
 	}
-	text, err := oc.GetIPv6LinkLocalNeighborAddress(p.Interface)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("spec.conf.neighborInterface: the router on %s is not known yet; "+
-			"it must be the only one on the link, and be heard by router advertisements: %w", p.Interface, err)
-	}
-	return netip.ParseAddr(text)
+	n.want, n.address, n.err = want, address, err
 }
 
 // needsNewSession says whether a session cannot become what is wanted while it
@@ -106,11 +96,10 @@ func (s *Server) applyPeers() []error {
 	for _, n := range s.sorted() {
 		err := n.err
 		switch {
-		case err != nil:
-		case n.added == nil:
+		case n.added != nil:
+			err = errors.Join(err, s.applyTimers(n))
+		case err == nil:
 			err = s.add(n)
-		default:
-			err = s.applyTimers(n)
 		}
 		if err != nil {
 			errs = append(errs, &PeerError{n.want.Name, err})
@@ -138,6 +127,11 @@ func (s *Server) guardNeighbors() []guardNeighbor {
 func (s *Server) add(n *neighbor) error {
 	if n.want.Password != "" && n.address.Zone() != "" {
 		return errors.New("the kernel has no TCP MD5 passwords for link-local addresses: remove the password or use another address")
+	}
+	for _, other := range s.neighbors {
+		if other != n && other.added != nil && other.address == n.address {
+			return fmt.Errorf("spec.conf: BgpPeer %s has the session with %v on this node: remove one of them", other.want.Name, n.address)
+		}
 	}
 	peer := s.peerOf(n.want, n.address)
 	peer.Conf.AdminDown = n.want.AdminDown

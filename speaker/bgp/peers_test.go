@@ -9,32 +9,6 @@ import (
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// A node between two routers is no way from one to the other, whatever the
-// operator's policy says.
-func TestNothingOfNeighborsIsPassedOn(t *testing.T) {
-	for name, ases := range map[string][2]uint32{"external": {65001, 65002}, "internal": {65000, 65001}} {
-		t.Run(name, func(t *testing.T) {
-			n, a, b := newNode(t), newTor(t, "127.0.0.2", ases[0]), newTor(t, "127.0.0.3", ases[1])
-			n.config.Policy = &Policy{} // accepts everything
-			n.announce(route("192.0.2.1/32"))
-			n.with(peer("a", a), peer("b", b))
-			a.connect(n.port)
-			b.connect(n.port)
-			eventually(t, "own route at both", func() bool { return a.count() == 1 && b.count() == 1 })
-			a.send(routesOf(a, "203.0.113.0/24", "192.0.2.1/32"))
-			eventually(t, "routes received", func() bool { return n.session("a").Families[0].Received == 2 })
-			n.announce(route("192.0.2.2/32"))
-			eventually(t, "next route at both", func() bool { return a.count() == 2 && b.count() == 2 })
-			if b.route("203.0.113.0/24") != nil {
-				t.Error("a neighbor's route was passed on")
-			}
-			if f := n.session("a").Families[0]; f.Accepted != 0 || f.Announced != 2 {
-				t.Errorf("counts %+v", f)
-			}
-		})
-	}
-}
-
 // routesOf is an UPDATE of a router with its own routes.
 func routesOf(r *tor, prefixes ...string) []byte {
 	var nlri []*wire.IPAddrPrefix

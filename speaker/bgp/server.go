@@ -44,6 +44,7 @@ type Server struct {
 	started   bool
 	leaving   bool
 	neighbors map[string]*neighbor // by name
+	unwatch   func()               // ends the watch of links, nil while there is none
 	table     table
 	policy    *Policy // that is in force
 	guard     guardInput

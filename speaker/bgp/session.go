@@ -96,7 +96,10 @@ func (s *Server) Sessions() []Session {
 
 // snapshot is one session.
 func (s *Server) snapshot(n *neighbor) Session {
-	e := s.journal.of(n.key())
+	e := entry{state: idle, admin: adminUp}
+	if n.added != nil {
+		e = s.journal.of(n.key())
+	}
 	v := Session{
 		Name: n.want.Name, Neighbor: n.address,
 		State: e.state, AdminState: e.admin,
@@ -110,8 +113,11 @@ func (s *Server) snapshot(n *neighbor) Session {
 	if v.LocalAS == 0 {
 		v.LocalAS = s.router.AS
 	}
-	if n.err != nil {
-		v.Reason = n.err.Error()
+	if n.err != nil && !v.Established() {
+		if v.Reason != "" {
+			v.Reason += "; "
+		}
+		v.Reason += n.err.Error()
 	}
 	for _, f := range n.want.Families {
 		v.Families = append(v.Families, FamilyCount{IPv6: f.IPv6})

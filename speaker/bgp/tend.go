@@ -2,7 +2,10 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -29,6 +32,7 @@ func (s *Server) tend() {
 	if s.router == nil || s.leaving {
 		return
 	}
+	s.relocate()
 	for _, n := range s.neighbors {
 		if n.added != nil {
 			e := s.journal.of(n.key())
@@ -107,16 +111,55 @@ func (n *neighbor) bfdKey() bfd.Key {
 	return bfd.Key{Neighbor: n.address, Local: n.want.LocalAddress, Multihop: n.want.BFD.Multihop}
 }
 
-// applyBFD makes the BFD sessions those of the present neighbors.
+// applyBFD makes the BFD sessions those of the present neighbors. What keeps one
+// from being there is its neighbor's *PeerError; the rest is about all of them.
 func (s *Server) applyBFD() error {
 	wanted := make(map[bfd.Key]bfd.Profile)
-	for _, n := range s.neighbors {
+	watching := make(map[bfd.Key][]*neighbor)
+	for _, n := range s.sorted() {
 		if n.want.BFD != nil && n.address.IsValid() && !n.want.AdminDown {
 			wanted[n.bfdKey()] = *n.want.BFD
+			watching[n.bfdKey()] = append(watching[n.bfdKey()], n)
 		}
 	}
-	if err := s.bfd.Set(wanted); err != nil {
-		return fmt.Errorf("BFD: %w", err)
+	parts := []error{s.bfd.Set(wanted)}
+	if joined, ok := parts[0].(interface{ Unwrap() []error }); ok {
+		parts = joined.Unwrap()
 	}
-	return nil
+	var errs []error
+	for _, err := range parts {
+		var one *bfd.SessionError
+		switch {
+		case err == nil:
+		case errors.As(err, &one):
+			for _, n := range watching[one.Key] {
+				errs = append(errs, &PeerError{n.want.Name, n.bfdError(one.Err)})
+			}
+		default:
+			errs = append(errs, fmt.Errorf("BFD: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bfdError says which field keeps the neighbor's BFD session from being there,
+// and what to do.
+func (n *neighbor) bfdError(err error) error {
+	var noInterface *net.OpError
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL) && n.want.LocalAddress.IsValid():
+		return fmt.Errorf("spec.transport.localAddress %v, which BFD sends from: correct it, "+
+			"or leave it out to use the one that the node's routes choose: %w", n.want.LocalAddress, err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("spec.bfd: stop the other BFD daemon of the node, or remove spec.bfd: %w", err)
+	case n.want.BFD.Multihop && n.address.IsLinkLocalUnicast():
+		return fmt.Errorf("spec.bfd.multihop: remove it: %w", err)
+	case errors.As(err, &noInterface):
+		field := "neighborAddress"
+		if n.want.Interface != "" {
+			field = "neighborInterface"
+		}
+		return fmt.Errorf("spec.conf.%s: write the name of an interface that the node has: %w", field, err)
+	}
+	return fmt.Errorf("spec.bfd: the node will try again; to do without BFD, remove spec.bfd: %w", err)
 }

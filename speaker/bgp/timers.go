@@ -76,7 +76,7 @@ func (d *draft) timers() *problem {
 	return nil
 }
 
-// gracefulRestart is the BgpPeer's where it says anything, else the BgpConf'd.
+// gracefulRestart is the BgpPeer's where it says anything, else the BgpConf's.
 func (d *draft) gracefulRestart() *problem {
 	object, asked := "", d.obj.Spec.GracefulRestart
 	if asked == nil {

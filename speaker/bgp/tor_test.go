@@ -80,6 +80,12 @@ func (r *tor) listen() uint16 {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.serve(l)
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// serve accepts sessions until the test ends or the listener is closed.
+func (r *tor) serve(l net.Listener) {
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go func() {
@@ -93,7 +99,6 @@ func (r *tor) listen() uint16 {
 		}
 	}()
 	r.t.Cleanup(func() { l.Close(); r.hangUp(); wg.Wait() })
-	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
 // hangUp drops the connection, as a router that crashes.
