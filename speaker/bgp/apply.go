@@ -177,6 +177,9 @@ func (s *Server) applyPolicy(p *Policy) error {
 	}
 	before, after := s.guard.neighbors, s.guardNeighbors()
 	t.unruled = t.unruled || !slices.Equal(before, after)
+	if t.classes.meet(after) {
+		t.markAll()
+	}
 	if err := s.applyRoutes(); err != nil {
 		return err
 	}

@@ -17,7 +17,10 @@ type class struct {
 	// retired is set when the operator's policy has changed since: the routes get
 	// successors of another class.
 	retired bool
-	routes  familyCount
+	// idle is set while none of the peers has a session here: GoBGP need not have
+	// the routes.
+	idle   bool
+	routes familyCount
 }
 
 // familyCount counts routes of IPv4 and of IPv6.
@@ -43,6 +46,7 @@ type classes struct {
 	byPeers map[string]*class // not the retired ones
 	all     map[uint32]*class
 	last    uint32
+	present []guardNeighbor // those that there are sessions with
 }
 
 func newClasses() *classes {
@@ -59,6 +63,7 @@ func (cs *classes) of(r *plan.Route) (c *class, isNew bool) {
 		return c, false
 	}
 	c = &class{number: cs.free(), all: r.AllPeers, peers: r.Peers}
+	c.idle = cs.isIdle(c)
 	cs.byPeers[key], cs.all[c.number] = c, c
 	return c, true
 }
@@ -71,6 +76,22 @@ func (cs *classes) free() uint32 {
 			return cs.last
 		}
 	}
+}
+
+// meet takes the neighbors that there are now, and returns whether routes have
+// waited for one of them.
+func (cs *classes) meet(neighbors []guardNeighbor) (awaited bool) {
+	cs.present = neighbors
+	for _, c := range cs.all {
+		was := c.idle
+		c.idle = cs.isIdle(c)
+		awaited = awaited || was && !c.idle
+	}
+	return awaited
+}
+
+func (cs *classes) isIdle(c *class) bool {
+	return !c.all && !slices.ContainsFunc(cs.present, func(n guardNeighbor) bool { return slices.Contains(c.peers, n.name) })
 }
 
 // retire makes all routes need a new class.

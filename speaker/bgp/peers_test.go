@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	api "github.com/osrg/gobgp/v3/api"
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
@@ -263,4 +264,36 @@ func TestInternalPeer(t *testing.T) {
 			t.Errorf("%s: %+v, want local preference %d", prefix, got, want)
 		}
 	}
+}
+
+// Routes for neighbors that the node has no session with cost GoBGP nothing, and
+// are there when the session is.
+func TestRoutesForAbsentPeers(t *testing.T) {
+	n, a, b := newNode(t), newTor(t, "127.0.0.2", 65001), newTor(t, "127.0.0.3", 65001)
+	n.with(peer("a", a))
+	a.connect(n.port)
+	b.connect(n.port)
+	n.announce(route("192.0.2.1/32"), routeTo("192.0.2.2/32", "b"))
+	held := func() (prefixes int) {
+		err := n.bgp.ListPath(t.Context(), &api.ListPathRequest{Family: unicast(false)}, func(*api.Destination) { prefixes++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prefixes
+	}
+	eventually(t, "a has its route", func() bool { return a.count() == 1 })
+	if got := held(); got != 1 {
+		t.Errorf("GoBGP holds %d routes, want 1", got)
+	}
+	n.with(peer("b", b))
+	eventually(t, "b has both routes", func() bool { return b.count() == 2 })
+	alone := n.config.Peers[:1]
+	n.config.Peers = alone
+	n.configure()
+	n.announce(routeTo("192.0.2.2/32", "a", "b"), routeTo("192.0.2.3/32", "b"))
+	eventually(t, "a has the route that it may have now", func() bool { return a.count() == 2 })
+	n.with(peer("b", b))
+	eventually(t, "b has all", func() bool { return b.count() == 3 })
+	n.withdraw("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
+	eventually(t, "nothing is left", func() bool { return a.count() == 0 && b.count() == 0 && held() == 0 })
 }

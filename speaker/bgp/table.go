@@ -28,10 +28,12 @@ type table struct {
 	unruled bool
 }
 
-// announced is a route as GoBGP has it.
+// announced is a route as GoBGP has it, or would have it if there were somebody to
+// announce it to.
 type announced struct {
 	route *plan.Route
 	class *class
+	held  bool // by GoBGP
 }
 
 func newTable() table {
@@ -148,10 +150,10 @@ func (s *Server) applyRoute(prefix netip.Prefix, c *class) error {
 	t := &s.table
 	had, want := t.present[prefix], t.wanted[prefix]
 	var before, after map[uint32]netip.Addr
-	if had.route != nil {
+	if had.held {
 		before = t.identifiers(had.route, had.class)
 	}
-	if want != nil {
+	if want != nil && !c.idle {
 		after = t.identifiers(want, c)
 	}
 	same := had.route != nil && want != nil && sameButNextHops(had.route, want)
@@ -188,7 +190,7 @@ func (s *Server) applyRoute(prefix netip.Prefix, c *class) error {
 		return nil
 	}
 	c.routes.add(prefix.Addr().Is6(), 1)
-	t.present[prefix] = announced{route: want, class: c}
+	t.present[prefix] = announced{route: want, class: c, held: !c.idle}
 	return nil
 }
 
