@@ -2,11 +2,13 @@ package speaker
 
 import (
 	"maps"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,7 +27,7 @@ func CacheOptions(node, namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}:            {Transform: trimService},
+			&corev1.Service{}:            {Transform: serviceTrimmer()},
 			&discoveryv1.EndpointSlice{}: {Transform: trimEndpointSlice},
 			&corev1.Node{}:               {Transform: trimNode},
 			&v1alpha2.BgpConf{}:          {Transform: func(object any) (any, error) { return trimBGPStatus(object, node), nil }},
@@ -36,19 +38,28 @@ func CacheOptions(node, namespace string) cache.Options {
 	}
 }
 
-func trimService(object any) (any, error) {
-	svc, ok := object.(*corev1.Service)
-	if !ok {
-		return object, nil
+// serviceTrimmer returns a transformation of Services. Those of a pool share a map
+// of labels: the smallest one has room for eight.
+func serviceTrimmer() toolscache.TransformFunc {
+	var labels sync.Map // by pool
+	return func(object any) (any, error) {
+		svc, ok := object.(*corev1.Service)
+		if !ok {
+			return object, nil
+		}
+		trimmed := &corev1.Service{ObjectMeta: trimMeta(svc.ObjectMeta)}
+		if pool, ok := svc.Labels[v1alpha2.LabelPool]; ok {
+			shared, known := labels.Load(pool)
+			if !known {
+				shared, _ = labels.LoadOrStore(pool, map[string]string{v1alpha2.LabelPool: pool})
+			}
+			trimmed.Labels = shared.(map[string]string)
+		}
+		trimmed.Spec.Type = svc.Spec.Type
+		trimmed.Spec.ExternalTrafficPolicy = svc.Spec.ExternalTrafficPolicy
+		trimmed.Status.LoadBalancer = svc.Status.LoadBalancer
+		return trimmed, nil
 	}
-	trimmed := &corev1.Service{ObjectMeta: trimMeta(svc.ObjectMeta)}
-	if pool, ok := svc.Labels[v1alpha2.LabelPool]; ok {
-		trimmed.Labels = map[string]string{v1alpha2.LabelPool: pool}
-	}
-	trimmed.Spec.Type = svc.Spec.Type
-	trimmed.Spec.ExternalTrafficPolicy = svc.Spec.ExternalTrafficPolicy
-	trimmed.Status.LoadBalancer = svc.Status.LoadBalancer
-	return trimmed, nil
 }
 
 func trimEndpointSlice(object any) (any, error) {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -168,6 +169,11 @@ func (s *Speaker) reconcile(ctx context.Context, r request, arrived time.Time) e
 		// to find them all the same.
 		err = s.configure(ctx)
 		s.endDrain()
+	}
+	if first {
+		// What the API server sent to fill the caches is garbage now, and would stay
+		// resident: little is made after this.
+		go debug.FreeOSMemory()
 	}
 	return err
 }

@@ -60,7 +60,7 @@ type options struct {
 
 // gcPercent has garbage be a smaller part of the memory than Go's default, 100:
 // most of it is caches of what there are thousands of, which change little.
-const gcPercent = 25
+const gcPercent = 20
 
 func main() {
 	program.CollectAt(gcPercent)

@@ -21,9 +21,9 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// limit bounds everything; on two cores it takes ten to fifteen minutes, most
-// of which the API server takes to create thousands of Services.
-const limit = 45 * time.Minute
+// limit bounds everything; on two cores it takes some forty minutes, most of which
+// the API server takes to create thousands of Services.
+const limit = 75 * time.Minute
 
 // The parts, for those who want only one.
 const (
