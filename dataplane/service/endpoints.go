@@ -1,6 +1,3 @@
-// Package service reads Services, EndpointSlices and Nodes into what a node
-// needs to know of them. It is the one place in Fairway where endpoints are
-// counted: the dataplane and the speaker's plan ask here.
 package service
 
 import (
@@ -26,8 +23,7 @@ type nodeSet struct {
 }
 
 // ReadEndpoints reads the EndpointSlices of one Service. Slices of another
-// address type are passed over. An absent condition means ready, serving and
-// not terminating, as the discovery API defines.
+// address type are passed over.
 func ReadEndpoints(slicesOfService []*discoveryv1.EndpointSlice, family discoveryv1.AddressType) Endpoints {
 	var e Endpoints
 	for _, slice := range slicesOfService {
@@ -36,12 +32,12 @@ func ReadEndpoints(slicesOfService []*discoveryv1.EndpointSlice, family discover
 		}
 		for i := range slice.Endpoints {
 			endpoint := &slice.Endpoints[i]
-			conditions := endpoint.Conditions
+			conditions := readConditions(&endpoint.Conditions)
 			switch {
 			case len(endpoint.Addresses) == 0:
-			case isTrue(conditions.Ready, true):
+			case conditions.ready():
 				e.ready.add(endpoint.NodeName)
-			case isTrue(conditions.Serving, true) && isTrue(conditions.Terminating, false):
+			case conditions.fallback():
 				e.terminating.add(endpoint.NodeName)
 			}
 		}
@@ -83,11 +79,4 @@ func (s *nodeSet) add(node *string) {
 func (s *nodeSet) sort() {
 	slices.Sort(s.nodes)
 	s.nodes = slices.Compact(s.nodes)
-}
-
-func isTrue(condition *bool, absent bool) bool {
-	if condition == nil {
-		return absent
-	}
-	return *condition
 }

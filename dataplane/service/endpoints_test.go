@@ -7,9 +7,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// endpoint is ready, serving, terminating as the letters r, s, t say; "-" is
+// endpointOn is ready, serving, terminating as the letters r, s, t say; "-" is
 // an endpoint without any of them, "" one without conditions.
-func endpoint(node, conditions string) discoveryv1.Endpoint {
+func endpointOn(node, conditions string) discoveryv1.Endpoint {
 	e := discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}
 	if node != "" {
 		e.NodeName = &node
@@ -22,7 +22,7 @@ func endpoint(node, conditions string) discoveryv1.Endpoint {
 }
 
 func TestReadEndpoints(t *testing.T) {
-	noAddress := endpoint("a", "rs")
+	noAddress := endpointOn("a", "rs")
 	noAddress.Addresses = nil
 	for _, test := range []struct {
 		name      string
@@ -31,19 +31,19 @@ func TestReadEndpoints(t *testing.T) {
 		nodes     []string
 	}{
 		{"none", nil, false, nil},
-		{"ready ones, each node once and sorted", []discoveryv1.Endpoint{endpoint("b", "rs"), endpoint("a", "rs"), endpoint("b", "rs")}, true, []string{"a", "b"}},
-		{"no conditions mean ready", []discoveryv1.Endpoint{endpoint("a", "")}, true, []string{"a"}},
-		{"not ready ones do not count", []discoveryv1.Endpoint{endpoint("a", "-"), endpoint("b", "s")}, false, nil},
-		{"terminating ones do not count beside a ready one", []discoveryv1.Endpoint{endpoint("a", "st"), endpoint("b", "rs")}, true, []string{"b"}},
-		{"terminating ones that serve count when none is ready", []discoveryv1.Endpoint{endpoint("a", "st"), endpoint("b", "t")}, true, []string{"a"}},
-		{"an endpoint without a node counts for no node", []discoveryv1.Endpoint{endpoint("", "rs")}, true, nil},
-		{"a ready endpoint without a node keeps terminating ones out", []discoveryv1.Endpoint{endpoint("", "rs"), endpoint("a", "st")}, true, nil},
+		{"ready ones, each node once and sorted", []discoveryv1.Endpoint{endpointOn("b", "rs"), endpointOn("a", "rs"), endpointOn("b", "rs")}, true, []string{"a", "b"}},
+		{"no conditions mean ready", []discoveryv1.Endpoint{endpointOn("a", "")}, true, []string{"a"}},
+		{"not ready ones do not count", []discoveryv1.Endpoint{endpointOn("a", "-"), endpointOn("b", "s")}, false, nil},
+		{"terminating ones do not count beside a ready one", []discoveryv1.Endpoint{endpointOn("a", "st"), endpointOn("b", "rs")}, true, []string{"b"}},
+		{"terminating ones that serve count when none is ready", []discoveryv1.Endpoint{endpointOn("a", "st"), endpointOn("b", "t")}, true, []string{"a"}},
+		{"an endpoint without a node counts for no node", []discoveryv1.Endpoint{endpointOn("", "rs")}, true, nil},
+		{"a ready endpoint without a node keeps terminating ones out", []discoveryv1.Endpoint{endpointOn("", "rs"), endpointOn("a", "st")}, true, nil},
 		{"an endpoint without an address is none", []discoveryv1.Endpoint{noAddress}, false, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := ReadEndpoints([]*discoveryv1.EndpointSlice{
 				{AddressType: discoveryv1.AddressTypeIPv4, Endpoints: test.endpoints},
-				{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpoint("v6", "rs")}},
+				{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("v6", "rs")}},
 			}, discoveryv1.AddressTypeIPv4)
 			if e.Any() != test.any || !slices.Equal(e.Nodes(), test.nodes) {
 				t.Errorf("Any() = %v, Nodes() = %v, want %v, %v", e.Any(), e.Nodes(), test.any, test.nodes)
@@ -62,8 +62,8 @@ func TestReadEndpoints(t *testing.T) {
 
 func TestReadEndpointsJoinsSlices(t *testing.T) {
 	e := ReadEndpoints([]*discoveryv1.EndpointSlice{
-		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpoint("a", "st")}},
-		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpoint("b", "rs")}},
+		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("a", "st")}},
+		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("b", "rs")}},
 	}, discoveryv1.AddressTypeIPv6)
 	if want := []string{"b"}; !slices.Equal(e.Nodes(), want) {
 		t.Errorf("Nodes() = %v, want %v", e.Nodes(), want)
