@@ -1,0 +1,396 @@
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairway-lb/fairway/dataplane/service"
+	"github.com/fairway-lb/fairway/internal/netnstest"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }
+
+// addresses are those of a family in the lab: all but the VIPs are the node's.
+type addresses struct {
+	family                         service.Family
+	client, node, one, two, vip    string
+	otherVIP, foreign              string
+	table, route, prefix, nodePort string
+}
+
+func families() []addresses {
+	return []addresses{
+		{service.IPv4, "10.0.0.9", "10.0.0.8", "10.0.0.1", "10.0.0.2", "10.96.0.1", "10.96.0.2", "10.96.0.99", "ip", "10.96.0.0/24", "/32", "node:30053"},
+		{service.IPv6, "fd01::9", "fd01::8", "fd01::1", "fd01::2", "fd00::1", "fd00::2", "fd00::99", "ip6", "fd00::/64", "/128", "node6:30053"},
+	}
+}
+
+func at(host string, port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
+
+// lab is a node with two UDP endpoints, which answer with their own names.
+type lab struct {
+	addresses
+	t *testing.T
+	world
+	*Cleaner
+}
+
+func newLab(t *testing.T, a addresses) *lab {
+	t.Helper()
+	netnstest.Need(t)
+	l := &lab{a, t, world{}, NewCleaner(nil)}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{a.client, a.node, a.one, a.two} {
+		addr, err := netlink.ParseAddr(text + a.prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr.Flags = unix.IFA_F_NODAD // usable at once
+		if err := netlink.AddrReplace(lo, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is sent to a VIP that nothing translates gets lost on the wire.
+	prefix, err := netlink.ParseIPNet(a.route)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: wire(t), Dst: prefix}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{a.one, a.two} {
+		answer(t, at(name, 5353), name)
+	}
+	t.Cleanup(func() {
+		l.nft("table " + a.table + " lab\ndelete table " + a.table + " lab")
+		if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// wire returns a new link to nowhere, on which no neighbor is looked for.
+func wire(t *testing.T) int {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "wire"
+	link := &netlink.Veth{LinkAttrs: attrs, PeerName: "nowhere"}
+	if err := netlink.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := netlink.LinkDel(link); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(netlink.LinkSetARPOff(link), netlink.LinkSetUp(link)); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := netlink.LinkByName("nowhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(peer); err != nil {
+		t.Fatal(err)
+	}
+	return link.Index
+}
+
+// answer answers every datagram with a name.
+func answer(t *testing.T, address, name string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	go func() {
+		for b := make([]byte, 100); ; {
+			_, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo([]byte(name), from)
+		}
+	}()
+}
+
+func (l *lab) nft(text string) {
+	l.t.Helper()
+	cmd := exec.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		l.t.Fatalf("nft: %v: %s", err, out)
+	}
+}
+
+// translate replaces all rules: each "vip:port endpoint:port".
+func (l *lab) translate(rules ...string) {
+	l.t.Helper()
+	text := fmt.Sprintf("table %[1]s lab\ndelete table %[1]s lab\ntable %[1]s lab {\nchain out { type nat hook output priority -100;\n", l.table)
+	for _, r := range rules {
+		from, to, _ := strings.Cut(r, " ")
+		f := netip.MustParseAddrPort(from)
+		text += fmt.Sprintf("%s daddr %s meta l4proto { tcp, udp } th dport %d dnat to %s\n", l.table, f.Addr(), f.Port(), to)
+	}
+	l.nft(text + "}\n}\n")
+}
+
+// client sends from one port always.
+type client struct {
+	t    *testing.T
+	conn *net.UDPConn
+}
+
+func (l *lab) newClient(port int) *client {
+	l.t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(at(l.client, port))))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = conn.Close() })
+	return &client{l.t, conn}
+}
+
+func (c *client) send(to string) {
+	c.t.Helper()
+	if _, err := c.conn.WriteToUDPAddrPort([]byte("?"), netip.MustParseAddrPort(to)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// ask returns who answers.
+func (c *client) ask(to string) string {
+	c.t.Helper()
+	c.send(to)
+	if err := c.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		c.t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	n, err := c.conn.Read(b)
+	if err != nil {
+		c.t.Fatalf("no answer of %s: %v", to, err)
+	}
+	return string(b[:n])
+}
+
+// entries returns all entries of the family as "udp vip:port > endpoint:port",
+// sorted.
+func (l *lab) entries() (list []string) {
+	l.t.Helper()
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(nfFamily(l.family)))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, f := range flows {
+		list = append(list, fmt.Sprintf("%s %s > %s", service.Protocol(f.Forward.Protocol), at(f.Forward.DstIP.String(), int(f.Forward.DstPort)),
+			at(f.Reverse.SrcIP.String(), int(f.Reverse.SrcPort))))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (l *lab) clean(want int, changes []service.PortChange) {
+	l.t.Helper()
+	if n, err := l.Clean(changes, l.ports()); err != nil || n != want {
+		l.t.Fatalf("deleted %d, want %d (error %v) of %q", n, want, err, l.entries())
+	}
+}
+
+// TestReplacedEndpoint is why there is this package: a client that goes on
+// from the same port across the replacement of its endpoint.
+func TestReplacedEndpoint(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			l := newLab(t, a)
+			dns := name("dns", service.UDP, a.family)
+			vip, one, two := at(a.vip, 53), at(a.one, 5353), at(a.two, 5353)
+			l.translate(vip + " " + one)
+			l.clean(0, l.set(dns, vip+" > "+one))
+			c := l.newClient(4000)
+			if got := c.ask(vip); got != a.one {
+				t.Fatalf("at first %s answers", got)
+			}
+			l.translate(vip + " " + two)
+			if got := c.ask(vip); got != a.one {
+				t.Fatalf("with new rules alone %s answers: the test shows nothing", got)
+			}
+			l.clean(1, l.set(dns, vip+" > "+two))
+			if got := c.ask(vip); got != a.two {
+				t.Errorf("after all %s answers", got)
+			}
+			l.clean(0, l.set(dns, vip+" > "+two))
+		})
+	}
+}
+
+// TestBlackHole has a client send to a Service before it has an endpoint.
+func TestBlackHole(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			l := newLab(t, a)
+			dns := name("dns", service.UDP, a.family)
+			vip, one := at(a.vip, 53), at(a.one, 5353)
+			l.translate(at(a.otherVIP, 53) + " " + one) // or else the kernel tracks nothing
+			l.clean(0, l.set(dns, vip))
+			c := l.newClient(4000)
+			c.send(vip)
+			l.clean(0, l.set(dns, vip+" "+at(a.otherVIP, 53)))
+			l.translate(vip + " " + one)
+			l.clean(1, l.set(dns, vip+" > "+one))
+			if got := c.ask(vip); got != a.one {
+				t.Errorf("%s answers", got)
+			}
+		})
+	}
+}
+
+// TestExact has one stale entry of each kind among many others.
+func TestExact(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			l := newLab(t, a)
+			dns := name("dns", service.UDP, a.family)
+			vip, other, node, foreign := at(a.vip, 53), at(a.otherVIP, 53), at(a.node, 30053), at(a.foreign, 30053)
+			one, two := at(a.one, 5353), at(a.two, 5353)
+			tcp, err := net.Listen("tcp", one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tcp.Close()
+			l.translate(vip+" "+one, node+" "+one, other+" "+two)
+			c := l.newClient(4000)
+			for _, to := range []string{vip, node, other} {
+				c.ask(to)
+			}
+			c.send(foreign) // the node port's number, of another host
+			conn, err := net.Dial("tcp", vip)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			before := l.entries()
+			l.clean(2, l.set(dns, vip+" "+other+" "+a.nodePort+" > "+two))
+			after := l.entries()
+			gone := slices.DeleteFunc(slices.Clone(before), func(e string) bool { return slices.Contains(after, e) })
+			if want := []string{"UDP " + node + " > " + one, "UDP " + vip + " > " + one}; !slices.Equal(gone, slices.Sorted(slices.Values(want))) {
+				t.Errorf("gone are %q, want %q", gone, want)
+			}
+			for _, want := range []string{"TCP " + vip + " > " + one, "UDP " + foreign + " > " + foreign, "UDP " + other + " > " + two} {
+				if !slices.Contains(after, want) {
+					t.Errorf("%s is gone, left are %q", want, after)
+				}
+			}
+		})
+	}
+}
+
+// TestDump compares with what netlink reads, and with the kernel's filter.
+func TestDump(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			l := newLab(t, a)
+			l.translate(at(a.vip, 53) + " " + at(a.one, 5353))
+			c := l.newClient(4000)
+			c.ask(at(a.vip, 53))
+			c.send(at(a.foreign, 1))
+			var got []string
+			if err := (netfilter{}).dump(a.family, func(f found) {
+				got = append(got, fmt.Sprintf("%s %s > %s", f.Protocol, f.Destination, f.ReplySource))
+				if f.Source != netip.MustParseAddrPort(at(a.client, 4000)) || f.ReplyDestination != f.Source {
+					t.Errorf("entry %+v", f.Entry)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(got)
+			if want := l.entries(); len(want) != 2 || !slices.Equal(got, want) {
+				t.Errorf("entries %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestDeleteIsExact keeps an entry of the same addresses that is not the one
+// that was found.
+func TestDeleteIsExact(t *testing.T) {
+	l := newLab(t, families()[0])
+	l.translate(at(l.vip, 53) + " " + at(l.one, 5353))
+	l.newClient(4000).ask(at(l.vip, 53))
+	var entry found
+	if err := (netfilter{}).dump(l.family, func(f found) { entry = f }); err != nil {
+		t.Fatal(err)
+	}
+	other := found{entry.Entry, slices.Clone(entry.key)}
+	other.key[len(other.key)-1] ^= 1 // of the id
+	if err := (netfilter{}).delete(other); !errors.Is(err, os.ErrNotExist) || len(l.entries()) != 1 {
+		t.Errorf("deleting one with another id: %v, entries %q", err, l.entries())
+	}
+	if err := (netfilter{}).delete(entry); err != nil || len(l.entries()) != 0 {
+		t.Errorf("deleting it: %v, entries %q", err, l.entries())
+	}
+}
+
+func TestLocal(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			newLab(t, a)
+			prefixes, err := netfilter{}.local(a.family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := NewAddresses(prefixes)
+			for _, text := range []string{a.node, a.one} {
+				if !own.Has(netip.MustParseAddr(text)) {
+					t.Errorf("%s is not the node's, of %v", text, prefixes)
+				}
+			}
+			if own.Has(netip.MustParseAddr(a.vip)) || a.family == service.IPv4 && !own.Has(netip.MustParseAddr("127.1.2.3")) {
+				t.Errorf("the node's are %v", prefixes)
+			}
+		})
+	}
+}
+
+// BenchmarkClean looks at a table of 10,000 entries, none of which is stale.
+func BenchmarkClean(b *testing.B) {
+	netnstest.Need(b)
+	const entries = 10_000
+	for i := range entries {
+		from, to := net.IPv4(10, 1, byte(i>>8), byte(i)).To4(), net.IPv4(10, 96, 0, 1).To4()
+		flow := &netlink.ConntrackFlow{FamilyType: netlink.FAMILY_V4, TimeOut: 300,
+			Forward: netlink.IPTuple{SrcIP: from, DstIP: to, SrcPort: 4000, DstPort: 53, Protocol: 17},
+			Reverse: netlink.IPTuple{SrcIP: to, DstIP: from, SrcPort: 53, DstPort: 4000, Protocol: 17}}
+		if err := netlink.ConntrackCreate(netlink.ConntrackTable, netlink.FAMILY_V4, flow); err != nil {
+			b.Fatal(err)
+		}
+	}
+	defer func() { _ = netlink.ConntrackTableFlush(netlink.ConntrackTable) }()
+	w := world{}
+	changes, c := w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.96.0.1:53"), NewCleaner(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, err := c.Clean(changes, w.ports()); n != 0 || err != nil {
+			b.Fatal(n, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/entries, "ns/entry")
+}
