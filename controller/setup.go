@@ -78,7 +78,7 @@ func trimService(object any) (any, error) {
 
 // Setup has the manager run the controller while it is the leader.
 func Setup(mgr manager.Manager, o Options) error {
-	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-controller"), mgr.GetLogger().WithName("events"), o.Registerer)
+	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-controller"), mgr.GetScheme(), mgr.GetLogger().WithName("events"), o.Registerer)
 	if err != nil {
 		return fmt.Errorf("registering the metrics of events: %w", err)
 	}

@@ -33,17 +33,22 @@ const module = "github.com/osrg/gobgp/v3"
 //go:embed guard.go.txt pack.go.txt cease.go.txt
 var added embed.FS
 
-// edit is a text of a file, which it has once, and what it is to be.
-type edit struct{ file, old, new string }
+// edit is a text of a file, how often it has it, and what it is to be.
+type edit struct {
+	file     string
+	times    int
+	old, new string
+}
 
 // edits make GoBGP use what is added.
 var edits = []edit{
-	{"pkg/server/fsm.go", "func (h *fsmHandler) recvMessageWithError() (", "func (h *fsmHandler) recvUnguarded() ("},
-	{"pkg/server/server.go", "func (s *BgpServer) handleFSMMessage(", "func (s *BgpServer) handleUnguarded("},
-	{"pkg/server/fsm.go", "\tn := bgp.AddressFamilyNameMap[rf]\n", "\tn := bgp.AddressFamilyNameMap[rf]\n\th.unshare()\n"},
-	{"pkg/server/fsm.go", "range table.CreateUpdateMsgFromPaths(m.Paths, options) {", "range h.pack(ctx, m, options) {"},
-	{"pkg/server/fsm.go", "\t\t\t\th.conn.Write(b)\n", "\t\t\t\th.cease(b)\n"},
-	{"pkg/server/fsm.go", "\tholdTimerResetCh chan bool\n", "\tholdTimerResetCh chan bool\n\tpacked           time.Time // when pack returned last\n"},
+	{"pkg/server/fsm.go", 1, "func (h *fsmHandler) recvMessageWithError() (", "func (h *fsmHandler) recvUnguarded() ("},
+	{"pkg/server/server.go", 1, "func (s *BgpServer) handleFSMMessage(", "func (s *BgpServer) handleUnguarded("},
+	{"pkg/server/fsm.go", 1, "\tn := bgp.AddressFamilyNameMap[rf]\n", "\tn := bgp.AddressFamilyNameMap[rf]\n\th.unshare()\n"},
+	{"pkg/server/server.go", 2, "p.fsm.pConf.GracefulRestart.State.LocalRestarting = false", "p.fsm.restarted()"},
+	{"pkg/server/fsm.go", 1, "range table.CreateUpdateMsgFromPaths(m.Paths, options) {", "range h.pack(ctx, m, options) {"},
+	{"pkg/server/fsm.go", 1, "\t\t\t\th.conn.Write(b)\n", "\t\t\t\th.cease(b)\n"},
+	{"pkg/server/fsm.go", 1, "\tholdTimerResetCh chan bool\n", "\tholdTimerResetCh chan bool\n\tpacked           time.Time // when pack returned last\n"},
 }
 
 func main() {
@@ -116,10 +121,10 @@ func copyModule(from, to string) error {
 			if e.file != filepath.ToSlash(name) {
 				continue
 			}
-			if n := bytes.Count(content, []byte(e.old)); n != 1 {
-				return fmt.Errorf("%s has %q %d times, want once: look whether this version still needs the edit", name, e.old, n)
+			if n := bytes.Count(content, []byte(e.old)); n != e.times {
+				return fmt.Errorf("%s has %q %d times, want %d: look whether this version still needs the edit", name, e.old, n, e.times)
 			}
-			content = bytes.Replace(content, []byte(e.old), []byte(e.new), 1)
+			content = bytes.ReplaceAll(content, []byte(e.old), []byte(e.new))
 			edited++
 		}
 		return write(filepath.Join(to, name), content)

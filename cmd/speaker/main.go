@@ -125,7 +125,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := speaker.IndexEndpointSlices(ctx, mgr); err != nil {
 		return err
 	}
-	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-speaker"), log.WithName("events"), metrics.Registry)
+	events, err := note.NewPaced(mgr.GetEventRecorder("fairway-speaker"), mgr.GetScheme(), log.WithName("events"), metrics.Registry)
 	if err != nil {
 		return fmt.Errorf("registering the metrics of events: %w", err)
 	}

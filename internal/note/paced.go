@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/reference"
 )
 
 const (
@@ -29,18 +30,21 @@ const (
 // safe for concurrent use.
 type Paced struct {
 	recorder         events.EventRecorder
+	scheme           *runtime.Scheme
 	log              logr.Logger
 	limiter          *rate.Limiter
 	warnings, normal chan func() // each writes an event
 	dropped          prometheus.Counter
 }
 
-// NewPaced returns a recorder in front of another one. It counts what it had no
+// NewPaced returns a recorder in front of another one. The scheme tells the kinds
+// of the objects that events are about. It counts what it had no
 // room for in the metric fairway_events_dropped_total; the error is that of the
 // registration.
-func NewPaced(recorder events.EventRecorder, log logr.Logger, registerer prometheus.Registerer) (*Paced, error) {
+func NewPaced(recorder events.EventRecorder, scheme *runtime.Scheme, log logr.Logger, registerer prometheus.Registerer) (*Paced, error) {
 	p := &Paced{
 		recorder: recorder,
+		scheme:   scheme,
 		log:      log,
 		limiter:  rate.NewLimiter(rateLimit, burst),
 		warnings: make(chan func(), maxQueued),
@@ -53,17 +57,39 @@ func NewPaced(recorder events.EventRecorder, log logr.Logger, registerer prometh
 	return p, registerer.Register(p.dropped)
 }
 
-// Eventf implements events.EventRecorder. It never waits.
+// Eventf implements events.EventRecorder. It never waits, and keeps no object: the
+// caller may go on to change them.
 func (p *Paced) Eventf(regarding, related runtime.Object, eventType, reason, action, text string, args ...any) {
+	about, err := p.reference(regarding)
+	if err != nil {
+		p.log.Error(err, "An event is about an object of an unknown kind", "reason", reason, "text", text)
+		return
+	}
+	with, err := p.reference(related)
+	if err != nil {
+		p.log.Error(err, "An event is related to an object of an unknown kind", "reason", reason, "text", text)
+	}
 	queue := p.normal
 	if eventType == corev1.EventTypeWarning {
 		queue = p.warnings
 	}
 	select {
-	case queue <- func() { p.recorder.Eventf(regarding, related, eventType, reason, action, text, args...) }:
+	case queue <- func() { p.recorder.Eventf(about, with, eventType, reason, action, text, args...) }:
 	default:
 		p.dropped.Inc()
 	}
+}
+
+// reference is what an event says of an object, nil for none.
+func (p *Paced) reference(object runtime.Object) (runtime.Object, error) {
+	if object == nil {
+		return nil, nil
+	}
+	ref, err := reference.GetReference(p.scheme, object)
+	if err != nil {
+		return nil, err
+	}
+	return ref, nil
 }
 
 // Start writes events until ctx ends.

@@ -168,13 +168,13 @@ func (s *scale) cost(change func()) (measure.Work, measure.Writes) {
 	return s.work().Since(work), written
 }
 
-// settledWrites waits until the controller rests, and returns what it has
-// written since the API server started.
+// settledWrites waits until the controller rests, its events too, and returns
+// what it has written since the API server started.
 func (s *scale) settledWrites() measure.Writes {
 	s.t.Helper()
 	ctx, cancel := contextWithTimeout(s.t)
 	defer cancel()
-	if _, err := measure.Settle(ctx, measure.Quiet, func() (int, error) { return s.work().Reconciles, nil }); err != nil {
+	if _, err := measure.Settle(ctx, measure.Quiet, func() (int, error) { return s.work().Reconciles + s.writes().Done[measure.Events], nil }); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.writes()
