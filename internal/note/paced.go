@@ -38,9 +38,8 @@ type Paced struct {
 }
 
 // NewPaced returns a recorder in front of another one. The scheme tells the kinds
-// of the objects that events are about. It counts what it had no
-// room for in the metric fairway_events_dropped_total; the error is that of the
-// registration.
+// of the objects that events are about. What there was no room for is counted by
+// the metric fairway_events_dropped_total; the error is that of its registration.
 func NewPaced(recorder events.EventRecorder, scheme *runtime.Scheme, log logr.Logger, registerer prometheus.Registerer) (*Paced, error) {
 	p := &Paced{
 		recorder: recorder,
