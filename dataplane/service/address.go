@@ -30,7 +30,8 @@ func (f Family) unspecified() netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
-func familyOf(addr netip.Addr) Family {
+// FamilyOf returns the family of an address.
+func FamilyOf(addr netip.Addr) Family {
 	if addr.Is4() {
 		return IPv4
 	}

@@ -235,7 +235,7 @@ func checkPort(t *testing.T, name PortName, p *Port, owned map[frontendKey]PortN
 	t.Helper()
 	for _, set := range [][]netip.AddrPort{p.Cluster, p.Local, p.Serving} {
 		for i, at := range set {
-			if at.Port() == 0 || familyOf(at.Addr()) != name.Family || at.Addr().Is4In6() || i > 0 && set[i-1].Compare(at) >= 0 {
+			if at.Port() == 0 || FamilyOf(at.Addr()) != name.Family || at.Addr().Is4In6() || i > 0 && set[i-1].Compare(at) >= 0 {
 				t.Fatalf("%s has endpoints %v", name, set)
 			}
 			if addr := at.Addr(); addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {

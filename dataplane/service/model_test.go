@@ -235,8 +235,8 @@ func (c *cluster) model() (ports string, checks map[string]HealthCheck) {
 		addresses := [2]map[netip.Addr]Kind{{}, {}}
 		enter := func(text string, kind Kind) {
 			if addr, err := netip.ParseAddr(text); err == nil && !addr.IsLoopback() {
-				if _, known := addresses[familyOf(addr)][addr]; !known {
-					addresses[familyOf(addr)][addr] = kind
+				if _, known := addresses[FamilyOf(addr)][addr]; !known {
+					addresses[FamilyOf(addr)][addr] = kind
 				}
 			}
 		}
@@ -401,7 +401,7 @@ func (c *cluster) endpoints(key PortName, own map[netip.Addr]Kind) map[netip.Add
 
 func believed(e, other *discoveryv1.Endpoint) bool {
 	read := func(e *discoveryv1.Endpoint) endpoint {
-		s := slice{family: familyOf(netip.MustParseAddr(e.Addresses[0]))}
+		s := slice{family: FamilyOf(netip.MustParseAddr(e.Addresses[0]))}
 		s.add(e, thisNode)
 		return s.endpoints[0]
 	}

@@ -106,7 +106,7 @@ func (s *slice) add(e *discoveryv1.Endpoint, node string) {
 		return
 	}
 	addr, flaw := readAddr(e.Addresses[0])
-	if flaw == flawNone && familyOf(addr) != s.family {
+	if flaw == flawNone && FamilyOf(addr) != s.family {
 		flaw = flawFamily
 	}
 	if flaw != flawNone {

@@ -269,7 +269,7 @@ func (r specReader) address(kind Kind, text string) {
 		r.find(ReasonFrontendAddress, fmt.Sprintf("%s %q is %s", kind, quotable(text), flaw))
 		return
 	}
-	f := &r.facets[familyOf(addr)]
+	f := &r.facets[FamilyOf(addr)]
 	f.addresses = append(f.addresses, address{kind, addr})
 }
 
@@ -296,7 +296,7 @@ func (r specReader) sourceRanges(ranges []string) {
 			r.find(ReasonSourceRange, quotable(text))
 			continue
 		}
-		family := familyOf(prefix.Addr())
+		family := FamilyOf(prefix.Addr())
 		open[family] = open[family] || prefix.Bits() == 0
 		r.facets[family].ranges = append(r.facets[family].ranges, prefix)
 	}

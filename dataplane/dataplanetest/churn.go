@@ -1,0 +1,218 @@
+package dataplanetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-lb/fairway/dataplane/service"
+)
+
+// forgetFlows removes what the kernel remembers of connections: a client that
+// uses a port again would go where it went before. It is not a backend's task.
+func (l *Lab) forgetFlows() {
+	l.T.Helper()
+	must(l.T, netlink.ConntrackTableFlush(netlink.ConntrackTable))
+}
+
+// prober connects again and again until it is stopped, and fails the test for
+// whatever is not one of the hosts.
+func (c *Scene) prober(from *Host, protocol service.Protocol, to netip.AddrPort, total *atomic.Int64, want ...string) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			begin := time.Now()
+			if got := from.Dial(protocol, to); !slices.Contains(want, got.Who) {
+				c.T.Errorf("%s -> %s %v: got %s after %v, want %v", from.Name, protocol, to, got.Who, time.Since(begin), want)
+			}
+			total.Add(1)
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// Probers connect to all kinds of frontends, by all protocols and families,
+// until they are stopped. Whoever else but those wanted answers, and nobody,
+// fails the test.
+func (c *Scene) Probers(want ...string) (stop func()) {
+	var stops []func()
+	var total atomic.Int64
+	for family := range 2 {
+		for _, p := range []service.Protocol{service.TCP, service.UDP} {
+			for _, way := range []struct {
+				from *Host
+				to   netip.AddrPort
+			}{
+				{c.Pod3, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
+				{c.Node, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
+				{c.Client, netip.AddrPortFrom(c.VIP()[family], 80)},
+				{c.Client, netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort())},
+			} {
+				stops = append(stops, c.prober(way.from, p, way.to, &total, want...))
+			}
+		}
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+		c.T.Logf("%d connections", total.Load())
+		if total.Load() < 100 {
+			c.T.Error("too few connections to prove anything")
+		}
+	}
+}
+
+// Endpoints come, go and change place under traffic.
+func testChurn(t *testing.T, subject Subject) {
+	c := subject.NewScene(t, WithPods, nil, OnPod1)
+	stop := c.Probers("pod1", "pod2", "remote")
+	sets := [][]Endpoint{
+		{OnPod2(c.Lab)}, {OnPod1(c.Lab), OnPod2(c.Lab), OnRemote(c.Lab)}, {OnRemote(c.Lab)}, {OnPod1(c.Lab), OnPod2(c.Lab)}, {OnPod1(c.Lab)},
+	}
+	for i := range 400 {
+		c.Set(sets[i%len(sets)]...)
+		if i%3 == 0 {
+			c.Pod3.Dial(service.TCP, netip.AddrPortFrom(c.ClusterIP()[0], 80)) // let others have a turn
+		}
+	}
+	stop()
+	c.Set(OnPod2(c.Lab))
+	c.forgetFlows()
+	c.Ask("in the end", c.Client, c.VIP(), 80, Translated, "pod2")
+}
+
+// Another process takes over under traffic.
+func testRestart(t *testing.T, subject Subject) {
+	c := subject.NewScene(t, WithPods, nil, OnPod1, OnPod2)
+	want := subject.content(t)
+	stop := c.Probers("pod1", "pod2")
+	for i := range 20 {
+		b, err := subject.New(WithPods)
+		must(t, err)
+		must(t, b.Apply(everything(c.State)))
+		must(t, b.Close())
+		c.Pod3.Dial(service.TCP, netip.AddrPortFrom(c.ClusterIP()[i%2], 80))
+	}
+	stop()
+	EqualContent(t, "after restarts", subject.content(t), want)
+}
+
+// What someone else spoils is noticed and made good.
+func testSelfHeal(t *testing.T, subject Subject) {
+	c := subject.NewScene(t, WithPods, nil, OnPod1, OnRemote)
+	want := subject.content(t)
+	for _, damage := range subject.Damage {
+		must(t, damage.Do())
+		AwaitChange(t, c.Backend)
+		must(t, c.Backend.Apply(nil))
+		EqualContent(t, damage.Name, subject.content(t), want)
+		c.Ask(damage.Name, c.Client, c.VIP(), 80, Translated, "pod1", "remote")
+	}
+}
+
+func testCleanup(t *testing.T, subject Subject) {
+	NewLab(t)
+	before := subject.content(t)
+	b, err := subject.New(WithPods)
+	must(t, err)
+	must(t, b.Apply(nil))
+	must(t, b.Close())
+	if stays := subject.content(t); slices.Equal(stays, before) {
+		t.Error("what a process leaves behind is gone with it")
+	}
+	for range 2 {
+		must(t, subject.Cleanup())
+		EqualContent(t, "after Cleanup", subject.content(t), before)
+	}
+}
+
+// Load makes that many Services with an endpoint on the node and one on
+// another.
+func Load(s *service.State, l *Lab, count int) {
+	for i := range count {
+		f := Frontends{i}
+		s.SetService(NewService(f, nil))
+		SetEndpoints(s, f, OnPod1(l), OnRemote(l))
+	}
+}
+
+// Whatever the way, what is in the kernel in the end is as after a fresh
+// start.
+func testIdempotence(t *testing.T, subject Subject) {
+	l := NewLab(t)
+	l.deviates = subject.Deviates
+	config := WithPods
+	config.NodeAddresses = []netip.Addr{l.Node.Addrs[0], l.Node.Addrs[1]}
+	b := subject.Start(t, config)
+	s := service.NewState(ThisNode)
+	random := rand.New(rand.NewPCG(1, 2))
+	hosts := []*Host{l.Pod1, l.Pod2, l.Pod3, l.Remote}
+	conditions := []Condition{Ready, Ready, Ready, NotReady, ServingTerminating, Terminating}
+	coin := func() bool { return random.IntN(2) == 0 }
+	for step := range 600 {
+		f := Frontends{random.IntN(8)}
+		switch random.IntN(8) {
+		case 0:
+			s.DeleteService(types.NamespacedName{Namespace: "default", Name: f.Name()})
+		case 1, 2, 3:
+			s.SetService(NewService(f, func(spec *corev1.ServiceSpec) {
+				if coin() {
+					PolicyLocal(spec)
+				}
+				if coin() {
+					spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+				}
+				if coin() {
+					Sticky(time.Duration(1+random.IntN(3)) * time.Second)(spec)
+				}
+				if coin() {
+					spec.LoadBalancerSourceRanges = []string{"192.168.0.0/16", "172.16.0.0/24", "fd00:16::/64"}[:random.IntN(4)]
+				}
+				if coin() {
+					spec.ExternalIPs = spec.ExternalIPs[:1]
+				}
+				if coin() {
+					spec.Ports = spec.Ports[:1]
+				}
+			}))
+		default:
+			var endpoints []Endpoint
+			for _, h := range hosts {
+				if coin() {
+					endpoints = append(endpoints, Endpoint{h, conditions[random.IntN(len(conditions))]})
+				}
+			}
+			SetEndpoints(s, f, endpoints...)
+		}
+		if coin() {
+			Sync(t, b, s)
+		}
+		if step%150 != 149 {
+			continue
+		}
+		Sync(t, b, s)
+		got := subject.content(t)
+		must(t, subject.Cleanup())
+		fresh := subject.Start(t, config)
+		must(t, fresh.Apply(everything(s)))
+		EqualContent(t, fmt.Sprintf("after %d steps", step+1), got, subject.content(t))
+		AwaitChange(t, b)
+		must(t, b.Apply(nil))
+		EqualContent(t, "made anew", subject.content(t), got)
+	}
+}

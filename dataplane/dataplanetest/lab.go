@@ -1,0 +1,317 @@
+package dataplanetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/fairway-lb/fairway/dataplane/service"
+	"github.com/fairway-lb/fairway/internal/netnstest"
+)
+
+// Lab is a node with pods, a pod of another node, and a client that is
+// routed through the node:
+//
+//	Pod1, Pod2, Pod3 --- Node --- Remote
+//	                      |
+//	                    Client
+//
+// Remote has no route to Client: an answer comes only if the node translated
+// the source.
+type Lab struct {
+	T                                testing.TB
+	Node                             *Host // the namespace of the test
+	Pod1, Pod2, Pod3, Remote, Client *Host
+	deviates                         func(*Cell)
+}
+
+// Host answers connections and datagrams at ServerPort, the Client aside.
+type Host struct {
+	Name   string
+	Addrs  [2]netip.Addr // by family
+	handle netns.NsHandle
+}
+
+// ServerPort is where hosts answer, by TCP and UDP.
+const ServerPort = 8080
+
+// PodCIDRs are the node's own.
+var PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd00:244::/64")}
+
+// serviceCIDRs are those of cluster IPs and of other frontends.
+var serviceCIDRs = [][]netip.Prefix{
+	Prefixes("10.96.0.0/16", "198.18.0.0/15"),
+	Prefixes("fd00:96::/112", "fd00:18::/112", "fd00:19::/112"),
+}
+
+// NewLab makes the namespace of the test a node, and the others beside it, until
+// the test ends.
+func NewLab(t testing.TB) *Lab {
+	netnstest.Need(t)
+	l := &Lab{T: t}
+	home, err := netns.Get()
+	must(t, err)
+	l.Node = &Host{Name: "node", handle: home}
+	t.Cleanup(func() { home.Close() })
+	for path, value := range map[string]string{
+		"net/ipv4/ip_forward":                 "1",
+		"net/ipv6/conf/all/forwarding":        "1",
+		"net/ipv4/icmp_ratelimit":             "0",
+		"net/ipv4/icmp_msgs_per_sec":          "1000000",
+		"net/ipv4/icmp_msgs_burst":            "1000000",
+		"net/ipv6/icmp/ratelimit":             "0",
+		"net/ipv4/conf/all/rp_filter":         "0",
+		"net/ipv6/conf/default/dad_transmits": "0",
+	} {
+		must(t, os.WriteFile("/proc/sys/"+path, []byte(value), 0o644))
+	}
+	// All tests have this namespace, and some the same addresses.
+	must(t, netlink.ConntrackTableFlush(netlink.ConntrackTable))
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	must(t, netlink.LinkSetUp(lo))
+	l.Pod1 = l.connect("pod1", "10.244.0.2", "fd00:244::2", "10.244.0.1", "fd00:244::1", true)
+	l.Pod2 = l.connect("pod2", "10.244.0.3", "fd00:244::3", "10.244.0.1", "fd00:244::1", true)
+	l.Pod3 = l.connect("pod3", "10.244.0.4", "fd00:244::4", "10.244.0.1", "fd00:244::1", true)
+	l.Remote = l.connect("remote", "10.244.1.2", "fd00:244:1::2", "172.16.0.1", "fd00:16::1", false)
+	l.Client = l.connect("client", "192.168.9.2", "fd00:9::2", "192.168.9.1", "fd00:9::1", true)
+	// The node has a route to everywhere, as every node does.
+	for _, everywhere := range []string{"0.0.0.0/0", "::/0"} {
+		via := l.Remote.Addrs[0]
+		if everywhere == "::/0" {
+			via = l.Remote.Addrs[1]
+		}
+		link, err := netlink.LinkByName("remote")
+		must(t, err)
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(netip.MustParsePrefix(everywhere)), Gw: via.AsSlice()}))
+	}
+	l.Node.Addrs = [2]netip.Addr{netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:16::1")}
+	l.listen(l.Node)
+	return l
+}
+
+// Host returns the host of a name.
+func (l *Lab) Host(name string) *Host {
+	for _, h := range []*Host{l.Node, l.Pod1, l.Pod2, l.Pod3, l.Remote, l.Client} {
+		if h.Name == name {
+			return h
+		}
+	}
+	panic("no host is named " + name)
+}
+
+// connect makes a host with a link to the node. One that is not routed has ways
+// to the node, its pods and Services only.
+func (l *Lab) connect(name, addr4, addr6, gateway4, gateway6 string, routed bool) *Host {
+	t := l.T
+	h := &Host{Name: name, Addrs: [2]netip.Addr{netip.MustParseAddr(addr4), netip.MustParseAddr(addr6)}}
+	must(t, onThread(l.Node.handle, func() (err error) {
+		h.handle, err = netns.New()
+		return err
+	}))
+	gateways := [2]netip.Addr{netip.MustParseAddr(gateway4), netip.MustParseAddr(gateway6)}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(h.handle))}))
+	near, err := netlink.LinkByName(name)
+	must(t, err)
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0o644))
+	must(t, netlink.LinkSetUp(near))
+	t.Cleanup(func() {
+		must(t, netlink.LinkDel(near))
+		must(t, h.handle.Close())
+	})
+	for i := range h.Addrs {
+		must(t, netlink.AddrAdd(near, &netlink.Addr{IPNet: single(gateways[i]), Flags: syscall.IFA_F_NODAD}))
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: near.Attrs().Index, Dst: single(h.Addrs[i]), Scope: netlink.SCOPE_LINK}))
+	}
+	must(t, onThread(h.handle, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		far, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		errs := []error{netlink.LinkSetUp(lo), netlink.LinkSetUp(far)}
+		for i, addr := range h.Addrs {
+			errs = append(errs, netlink.AddrAdd(far, &netlink.Addr{IPNet: single(addr), Flags: syscall.IFA_F_NODAD}),
+				netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Dst: single(gateways[i]), Scope: netlink.SCOPE_LINK}))
+			to := append([]netip.Prefix{PodCIDRs[i]}, serviceCIDRs[i]...)
+			if routed {
+				to = []netip.Prefix{netip.MustParsePrefix([]string{"0.0.0.0/0", "::/0"}[i])}
+			}
+			for _, p := range to {
+				errs = append(errs, netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Dst: ipNet(p), Gw: gateways[i].AsSlice()}))
+			}
+		}
+		return errors.Join(errs...)
+	}))
+	if name != "client" {
+		l.listen(h)
+	}
+	return h
+}
+
+// listen answers every connection and every datagram with the host's name and
+// the address that it came from.
+func (l *Lab) listen(h *Host) {
+	address := fmt.Sprintf("[::]:%d", ServerPort)
+	var listener net.Listener
+	var conn net.PacketConn
+	must(l.T, onThread(h.handle, func() (err error) {
+		if listener, err = net.Listen("tcp", address); err != nil {
+			return err
+		}
+		conn, err = net.ListenPacket("udp", address)
+		return err
+	}))
+	l.T.Cleanup(func() { listener.Close(); conn.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, h.Name, " ", hostOf(c.RemoteAddr()))
+			c.Close()
+		}
+	}()
+	go func() {
+		buffer := make([]byte, 100)
+		for {
+			_, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			conn.WriteTo([]byte(h.Name+" "+hostOf(from)), from)
+		}
+	}()
+}
+
+func hostOf(addr net.Addr) string {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	return ap.Addr().Unmap().String()
+}
+
+// What a connection may meet with, other than a host.
+const (
+	Reject = "REJECT"
+	Drop   = "DROP"
+)
+
+// Answer is who answered, and whom it saw.
+type Answer struct {
+	Who    string
+	Source netip.Addr
+}
+
+const patience = 2 * time.Second
+
+// Dial asks who is at an address.
+func (h *Host) Dial(protocol service.Protocol, to netip.AddrPort) Answer {
+	network := map[service.Protocol]string{service.TCP: "tcp", service.UDP: "udp"}[protocol]
+	var conn net.Conn
+	err := onThread(h.handle, func() (err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, to.String())
+		return err
+	})
+	var data []byte
+	if err == nil {
+		defer conn.Close()
+		err = conn.SetDeadline(time.Now().Add(patience))
+		if err == nil && protocol == service.UDP {
+			// The kernel tells of a packet that a hook has taken, but what it
+			// means for the sender is yet to come.
+			if _, err = conn.Write([]byte("?")); errors.Is(err, syscall.EPERM) {
+				err = nil
+			}
+		}
+		if err == nil && protocol == service.UDP {
+			data = make([]byte, 100)
+			var n int
+			n, err = conn.Read(data)
+			data = data[:n]
+		} else if err == nil {
+			data, err = io.ReadAll(conn)
+		}
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Answer{Who: Reject}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return Answer{Who: Drop}
+	case err != nil:
+		return Answer{Who: err.Error()}
+	}
+	who, source, _ := strings.Cut(string(data), " ")
+	addr, _ := netip.ParseAddr(source)
+	return Answer{who, addr}
+}
+
+// isNode tells whether an address is one of the node's.
+func isNode(addr netip.Addr) bool {
+	switch addr.String() {
+	case "10.244.0.1", "fd00:244::1", "172.16.0.1", "fd00:16::1", "192.168.9.1", "fd00:9::1":
+		return true
+	}
+	return false
+}
+
+// onThread runs f on a thread that is in the namespace. The thread ends if it
+// cannot go back.
+func onThread(to netns.NsHandle, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := netns.Get()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer home.Close()
+		if err := netns.Set(to); err != nil {
+			done <- err
+			return
+		}
+		err = f()
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func single(addr netip.Addr) *net.IPNet { return ipNet(netip.PrefixFrom(addr, addr.BitLen())) }
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

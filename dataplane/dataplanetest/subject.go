@@ -1,0 +1,117 @@
+// Package dataplanetest shows on real packets that a dataplane.Backend does
+// what a Service means. Each backend runs the same tests on itself: the table
+// of decisions, and what happens while things change.
+package dataplanetest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairway-lb/fairway/dataplane"
+	"github.com/fairway-lb/fairway/dataplane/service"
+)
+
+// Subject is the backend under test.
+type Subject struct {
+	New     func(dataplane.Config) (dataplane.Backend, error)
+	Cleanup func() error
+	// Content is what of the backend is in the kernel, a line each in any
+	// order, without what traffic leaves there. It may not depend on the way
+	// in which it came about.
+	Content func() ([]string, error)
+	// Damage is what others may do to it.
+	Damage []Damage
+	// Deviates changes what a kernel forces to be otherwise. nil is nothing.
+	Deviates func(*Cell)
+}
+
+// Damage is something that is not to be, done by someone else.
+type Damage struct {
+	Name string
+	Do   func() error
+}
+
+// Run runs all tests that are the same for all backends.
+func Run(t *testing.T, subject Subject) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, Subject)
+	}{
+		{"Decisions", testDecisions},
+		{"SourceRanges", testSourceRanges},
+		{"Hairpin", testHairpin},
+		{"Detectors", testDetectors},
+		{"NodePortAddresses", testNodePortAddresses},
+		{"WithoutService", testWithoutService},
+		{"HostNetworkEndpoint", testHostNetworkEndpoint},
+		{"Affinity", testAffinity},
+		{"AffinityTimeout", testAffinityTimeout},
+		{"SelfHeal", testSelfHeal},
+		{"Churn", testChurn},
+		{"Restart", testRestart},
+		{"Idempotence", testIdempotence},
+		{"Cleanup", testCleanup},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, subject) })
+	}
+}
+
+// Start makes a backend that the kernel is rid of when the test ends.
+func (subject Subject) Start(t testing.TB, config dataplane.Config) dataplane.Backend {
+	t.Helper()
+	b, err := subject.New(config)
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, b.Close())
+		must(t, subject.Cleanup())
+	})
+	return b
+}
+
+// everything is what a backend that starts is told.
+func everything(s *service.State) []service.PortChange {
+	var all []service.PortChange
+	for name, p := range s.Ports() {
+		all = append(all, service.PortChange{Name: name, After: p})
+	}
+	return all
+}
+
+func (subject Subject) content(t testing.TB) []string {
+	t.Helper()
+	lines, err := subject.Content()
+	must(t, err)
+	slices.Sort(lines)
+	return lines
+}
+
+// EqualContent fails the test, with the difference, where there is one.
+func EqualContent(t testing.TB, what string, got, want []string) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	only := func(a, b []string) string {
+		in := map[string]bool{}
+		for _, x := range b {
+			in[x] = true
+		}
+		return strings.Join(slices.DeleteFunc(slices.Clone(a), func(x string) bool { return in[x] }), "\n  ")
+	}
+	t.Fatalf("%s: what is in the kernel differs\nonly there:\n  %s\nmissing:\n  %s", what, only(got, want), only(want, got))
+}
+
+// AwaitChange waits until the backend has noticed what others did.
+func AwaitChange(t testing.TB, b dataplane.Backend) {
+	t.Helper()
+	select {
+	case <-b.Changed():
+	case <-time.After(patienceWithBackend):
+		t.Fatal("nobody noticed in a minute")
+	}
+}
+
+// patienceWithBackend is longer than any interval at which one looks.
+const patienceWithBackend = time.Minute
