@@ -25,6 +25,11 @@ type Config struct {
 	// NodePortAddresses are where NodePorts answer, of all addresses that the
 	// node has. None of a family means all of them. The loopback never does.
 	NodePortAddresses []netip.Prefix
+	// LocalhostNodePorts has IPv4 NodePorts answer processes of the node at
+	// 127.0.0.1 too, with an address of the node as the source that endpoints
+	// see. It takes net.ipv4.conf.all.route_localnet, which the backend does not
+	// set; it keeps others from reaching the loopback by it (CVE-2020-8558).
+	LocalhostNodePorts bool
 	// ServiceCIDRs are where cluster IPs come from. Those that no Service has
 	// are dropped. None leaves them alone.
 	ServiceCIDRs []netip.Prefix
