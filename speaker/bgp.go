@@ -75,8 +75,8 @@ func (s *Speaker) decideBGP(a plan.Address, p *pool) plan.BGPDecision {
 		if s.announcer.drain.stopping && s.announcer.drain.done {
 			announcement = nil // also those of others: the sessions go
 		}
-	case !d.Announce:
-		announcement = nil
+	case !d.Announce || !s.Readiness.Announce(a.Addr):
+		d.Announce, announcement = false, nil
 	}
 	s.announcer.routes.Set(a.Addr, announcement)
 	return d

@@ -22,14 +22,15 @@ const helmReleases = "helm.sh/release.v1"
 // CacheOptions returns what the manager's cache is to keep for the speaker of a
 // node: of the objects that there are thousands of, what the plan reads; of
 // statuses, the node's own; Secrets and ConfigMaps of Fairway's namespace only.
-func CacheOptions(node, namespace string) cache.Options {
+// With forwards, of Services and EndpointSlices also what their forwarding takes.
+func CacheOptions(node, namespace string, forwards bool) cache.Options {
 	own := map[string]cache.Config{namespace: {}}
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}:            {Transform: serviceTrimmer()},
-			&discoveryv1.EndpointSlice{}: {Transform: trimEndpointSlice},
-			&corev1.Node{}:               {Transform: trimNode},
+			&corev1.Service{}:            {Transform: serviceTrimmer(forwards)},
+			&discoveryv1.EndpointSlice{}: {Transform: endpointSliceTrimmer(forwards)},
+			&corev1.Node{}:               {Transform: nodeTrimmer(node)},
 			&v1alpha2.BgpConf{}:          {Transform: func(object any) (any, error) { return trimBGPStatus(object, node), nil }},
 			&v1alpha2.BgpPeer{}:          {Transform: func(object any) (any, error) { return trimBGPStatus(object, node), nil }},
 			&corev1.Secret{}:             {Namespaces: own, Field: fields.OneTermNotEqualSelector("type", helmReleases)},
@@ -40,7 +41,7 @@ func CacheOptions(node, namespace string) cache.Options {
 
 // serviceTrimmer returns a transformation of Services. Those of a pool share a map
 // of labels: the smallest one has room for eight.
-func serviceTrimmer() toolscache.TransformFunc {
+func serviceTrimmer(forwards bool) toolscache.TransformFunc {
 	var labels sync.Map // by pool
 	return func(object any) (any, error) {
 		svc, ok := object.(*corev1.Service)
@@ -55,6 +56,9 @@ func serviceTrimmer() toolscache.TransformFunc {
 			}
 			trimmed.Labels = shared.(map[string]string)
 		}
+		if forwards {
+			keepForwarding(trimmed, svc)
+		}
 		trimmed.Spec.Type = svc.Spec.Type
 		trimmed.Spec.ExternalTrafficPolicy = svc.Spec.ExternalTrafficPolicy
 		trimmed.Status.LoadBalancer = svc.Status.LoadBalancer
@@ -62,34 +66,79 @@ func serviceTrimmer() toolscache.TransformFunc {
 	}
 }
 
-func trimEndpointSlice(object any) (any, error) {
-	slice, ok := object.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return object, nil
-	}
-	trimmed := &discoveryv1.EndpointSlice{
-		ObjectMeta:  trimMeta(slice.ObjectMeta),
-		AddressType: slice.AddressType,
-		Endpoints:   make([]discoveryv1.Endpoint, len(slice.Endpoints)),
-	}
-	if service, ok := slice.Labels[discoveryv1.LabelServiceName]; ok {
-		trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: service}
-	}
-	for i, endpoint := range slice.Endpoints {
-		trimmed.Endpoints[i] = discoveryv1.Endpoint{
-			Addresses:  endpoint.Addresses,
-			Conditions: endpoint.Conditions,
-			NodeName:   endpoint.NodeName,
+// keepForwarding copies what dataplane/service reads.
+func keepForwarding(trimmed, svc *corev1.Service) {
+	for _, key := range []string{v1alpha2.AnnotationScheduler, v1alpha2.AnnotationHash, v1alpha2.AnnotationWeights} {
+		if value, ok := svc.Annotations[key]; ok {
+			if trimmed.Annotations == nil {
+				trimmed.Annotations = map[string]string{}
+			}
+			trimmed.Annotations[key] = value
 		}
 	}
-	return trimmed, nil
+	if value, ok := svc.Labels[v1alpha2.LabelServiceProxyName]; ok {
+		labels := map[string]string{v1alpha2.LabelServiceProxyName: value}
+		maps.Copy(labels, trimmed.Labels)
+		trimmed.Labels = labels
+	}
+	trimmed.Spec = svc.Spec
+	trimmed.Spec.Selector = nil
 }
 
-func trimNode(object any) (any, error) {
-	node, ok := object.(*corev1.Node)
-	if !ok {
-		return object, nil
+func endpointSliceTrimmer(forwards bool) toolscache.TransformFunc {
+	return func(object any) (any, error) {
+		slice, ok := object.(*discoveryv1.EndpointSlice)
+		if !ok {
+			return object, nil
+		}
+		trimmed := &discoveryv1.EndpointSlice{
+			ObjectMeta:  trimMeta(slice.ObjectMeta),
+			AddressType: slice.AddressType,
+			Endpoints:   make([]discoveryv1.Endpoint, len(slice.Endpoints)),
+		}
+		keep := []string{discoveryv1.LabelServiceName}
+		if forwards {
+			keep = append(keep, corev1.IsHeadlessService)
+			trimmed.Ports = slice.Ports
+		}
+		for _, key := range keep {
+			if value, ok := slice.Labels[key]; ok {
+				if trimmed.Labels == nil {
+					trimmed.Labels = map[string]string{}
+				}
+				trimmed.Labels[key] = value
+			}
+		}
+		for i, endpoint := range slice.Endpoints {
+			trimmed.Endpoints[i] = discoveryv1.Endpoint{
+				Addresses:  endpoint.Addresses,
+				Conditions: endpoint.Conditions,
+				NodeName:   endpoint.NodeName,
+			}
+			if forwards {
+				trimmed.Endpoints[i].Hints = endpoint.Hints
+			}
+		}
+		return trimmed, nil
 	}
+}
+
+// nodeTrimmer returns a transformation of Nodes. Taints matter of one's own.
+func nodeTrimmer(self string) toolscache.TransformFunc {
+	return func(object any) (any, error) {
+		node, ok := object.(*corev1.Node)
+		if !ok {
+			return object, nil
+		}
+		trimmed := trimNode(node)
+		if node.Name == self {
+			trimmed.Spec.Taints = node.Spec.Taints
+		}
+		return trimmed, nil
+	}
+}
+
+func trimNode(node *corev1.Node) *corev1.Node {
 	trimmed := &corev1.Node{ObjectMeta: trimMeta(node.ObjectMeta)}
 	trimmed.Labels = node.Labels
 	trimmed.Status.Addresses = node.Status.Addresses
@@ -98,7 +147,7 @@ func trimNode(object any) (any, error) {
 			trimmed.Status.Conditions = []corev1.NodeCondition{condition}
 		}
 	}
-	return trimmed, nil
+	return trimmed
 }
 
 func trimConfigMap(object any) (any, error) {

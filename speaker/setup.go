@@ -82,6 +82,7 @@ func (s *Speaker) Setup(mgr manager.Manager, members, links <-chan struct{}) err
 		source.TypedKind(mgr.GetCache(), client.Object(&corev1.ConfigMap{}), s.referredTo(), predicate.TypedResourceVersionChangedPredicate[client.Object]{}),
 		source.TypedChannel(s.Held.changed, passOn()),
 		source.TypedChannel(s.drains, passOn()),
+		source.TypedChannel(s.forwarding, passOn()),
 		onSignal(members, request{kind: everything}, 0),
 		onSignal(links, request{kind: nodeLinks}, linksPause),
 	}

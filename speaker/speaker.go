@@ -20,12 +20,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/speaker/layer2"
 	"github.com/fairway-lb/fairway/speaker/membership"
 	"github.com/fairway-lb/fairway/speaker/plan"
 )
 
-// Config is what a Speaker needs. All but IgnoreExcludeLabel is required.
+// Config is what a Speaker needs. All but IgnoreExcludeLabel, Readiness and
+// Forwarding is required.
 type Config struct {
 	// NodeName is the Node that the speaker runs on.
 	NodeName string
@@ -41,6 +43,12 @@ type Config struct {
 	Held *Held
 	// BGP is this node's router.
 	BGP BGP
+	// Readiness says for which addresses the node forwards traffic. nil leaves
+	// that to others, such as kube-proxy.
+	Readiness *dataplane.Readiness
+	// Forwarding is closed when the node forwards all traffic that it did before
+	// the process began, or nil.
+	Forwarding <-chan struct{}
 	// Events are written to the API server in the background.
 	Events events.EventRecorder
 }
@@ -68,8 +76,10 @@ type Speaker struct {
 	reports   reports
 	arrivals  arrivals
 	queue     workqueue.TypedRateLimitingInterface[request] // the worker's own
-	drains    chan event.TypedGenericEvent[request]
-	drained   chan struct{} // closed when the node has drained before the end
+	// forwarding are requests that come from the dataplane.
+	forwarding chan event.TypedGenericEvent[request]
+	drains     chan event.TypedGenericEvent[request]
+	drained    chan struct{} // closed when the node has drained before the end
 }
 
 // stray is an address in use that no Eip contains any more.
@@ -93,6 +103,7 @@ func New(config Config) *Speaker {
 		owned:      owned{},
 		announcer:  newAnnouncer(config.BGP),
 		reports:    newReports(config.NodeName, config.Events),
+		forwarding: make(chan event.TypedGenericEvent[request]),
 		drains:     make(chan event.TypedGenericEvent[request], 1),
 		drained:    make(chan struct{}),
 	}
@@ -113,6 +124,7 @@ func (s *Speaker) reconcile(ctx context.Context, r request, arrived time.Time) e
 	switch r.kind {
 	case heldAddresses:
 		s.reports.held(s.Held.Addresses(), s.owned)
+		s.withdrawn(s.Readiness.Retiring())
 		return nil
 	case reportsDue:
 		s.after(request{kind: reportsDue}, s.reports.write(s.view, time.Now()))
@@ -131,6 +143,11 @@ func (s *Speaker) reconcile(ctx context.Context, r request, arrived time.Time) e
 		}
 	}
 	first := !s.loaded
+	if first {
+		if err := s.awaitForwarding(ctx); err != nil {
+			return err
+		}
+	}
 	all := first || r.kind != oneService
 	if all {
 		if err := s.refresh(ctx); err != nil {
@@ -161,6 +178,9 @@ func (s *Speaker) reconcile(ctx context.Context, r request, arrived time.Time) e
 		s.after(request{kind: reportsDue}, reportDelay)
 	}
 	err := s.announcer.announce(arrived)
+	if err == nil {
+		s.withdrawn(stale)
+	}
 	if conflicts, changed := s.announcer.routes.Conflicts(); changed {
 		s.reports.disagreements(s.view, s.pools, conflicts)
 	}
@@ -269,7 +289,7 @@ func (s *Speaker) decide(addr netip.Addr, now time.Time, first bool) (claims, se
 
 	// What this node's links allow is known here a little earlier than among
 	// the members, this one included.
-	if link == "" || decision.Owner != s.NodeName {
+	if link == "" || decision.Owner != s.NodeName || !s.Readiness.Announce(addr) {
 		return s.owned.set(addr, nil), served
 	}
 	reached := make(map[subject]string, len(tenants))
@@ -314,8 +334,12 @@ func (s *Speaker) address(addr netip.Addr) (a plan.Address, p *pool, link string
 	return a, p, link, changed
 }
 
-// served returns the scopes that this node can serve.
+// served returns the scopes that this node can serve: none while its kernel
+// does not follow the Services.
 func (s *Speaker) served() []string {
+	if !s.Readiness.Fit() {
+		return nil
+	}
 	var scopes []string
 	for _, p := range s.pools.sorted {
 		scopes = append(scopes, p.scopes()...)

@@ -29,6 +29,23 @@ const (
 	// AnnotationShare on a Service is a key of the owner's choice: Services
 	// that carry the same may have one address together.
 	AnnotationShare = "network.kubesphere.io/allow-shared-ip"
+
+	// AnnotationScheduler on a Service names its IPVS scheduler, as wlc.
+	AnnotationScheduler = "network.kubesphere.io/scheduler"
+	// AnnotationHash on a Service (source or source-port) has the choice of
+	// an endpoint follow from the client rather than from chance.
+	AnnotationHash = "network.kubesphere.io/hash"
+	// LabelServiceProxyName on a Service leaves it to the service proxy that it
+	// names (KEP-2447): kube-proxy and Fairway's dataplane pass it over.
+	LabelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+	// AnnotationWeights on a Service says how many of the new connections
+	// its endpoints get, compared to each other, as in
+	// worker-1=3,10.244.1.7=0,*=2: by an endpoint's address, else by the name
+	// of its node, else by * for all others, from 0 (none) to 65535. It is 1
+	// where nothing is said. IPVS alone uses it, with a scheduler that knows
+	// weights; any knows 0.
+	AnnotationWeights = "network.kubesphere.io/weights"
+
 	// ConditionAllocated is the type of the condition in a Service's status
 	// that says whether it has the addresses that it asks for.
 	ConditionAllocated = "network.kubesphere.io/AddressAllocated"

@@ -18,6 +18,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -56,6 +57,7 @@ type options struct {
 	drainTime           time.Duration
 	metricsAddress      string
 	healthAddress       string
+	forwarding          forwarding
 }
 
 // gcPercent has garbage be a smaller part of the memory than Go's default, 100:
@@ -63,6 +65,9 @@ type options struct {
 const gcPercent = 20
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == cleanupCommand {
+		os.Exit(cleanup(os.Args[2:]))
+	}
 	program.CollectAt(gcPercent)
 	var o options
 	flag.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; also set by the environment variable NODE_NAME")
@@ -77,6 +82,7 @@ func main() {
 	flag.DurationVar(&o.drainTime, "drain-time", 3*time.Second, "How long a node that is drained, deleted or excluded asks its BGP neighbors to prefer others (RFC 8326) before it withdraws. With --drain, the pod's terminationGracePeriodSeconds is to be at least 10 s longer")
 	flag.StringVar(&o.metricsAddress, "metrics-addr", ":50053", "Address that metrics are served on, 0 for none")
 	flag.StringVar(&o.healthAddress, "readiness-addr", ":50055", "Address that /healthz and /readyz are served on, 0 for none")
+	o.forwarding.flags()
 	program.Main(func(ctx context.Context, log logr.Logger) error { return run(ctx, o, log) })
 }
 
@@ -92,6 +98,10 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if o.drainTime < 0 {
 		return fmt.Errorf("--drain-time %v: must not be negative", o.drainTime)
 	}
+	kubeProxy, err := o.forwarding.choose(ctx, log)
+	if err != nil {
+		return err
+	}
 	restConfig, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
@@ -104,8 +114,12 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("starting the layer 2 responder: %w", err)
 	}
+	var node corev1.Node
+	if err := mgr.GetAPIReader().Get(ctx, types.NamespacedName{Name: o.nodeName}, &node); err != nil {
+		return fmt.Errorf("reading Node %s, named by --node-name: %w", o.nodeName, err)
+	}
 	held := speaker.NewHeld(responder)
-	cluster, err := startCluster(ctx, mgr, restConfig, o, held, log)
+	cluster, err := startCluster(ctx, restConfig, o, &node, held, log)
 	if err != nil {
 		return err
 	}
@@ -142,7 +156,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
-	s := speaker.New(speaker.Config{
+	config := speaker.Config{
 		NodeName:           o.nodeName,
 		IgnoreExcludeLabel: o.ignoreExcludeLabel,
 		Reader:             mgr.GetClient(),
@@ -156,7 +170,18 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 			Converged: convergence,
 		},
 		Events: events,
-	})
+	}
+	var forwards *plane
+	if o.forwarding.dataplane != dataplaneNone {
+		if forwards, err = startDataplane(ctx, mgr, o, &node, kubeProxy, cluster, events, log.WithName("dataplane")); err != nil {
+			return err
+		}
+		config.Readiness, config.Forwarding = forwards.readiness, forwards.Synced()
+	}
+	s := speaker.New(config)
+	if forwards != nil {
+		forwards.speaker = s
+	}
 	if err := s.Setup(mgr, cluster.Changed(), links); err != nil {
 		return err
 	}
@@ -218,7 +243,7 @@ func leave(ctx context.Context, o options, log logr.Logger, cluster *membership.
 
 func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha2.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1alpha2.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("registering API kinds: %w", err)
 		}
@@ -227,7 +252,7 @@ func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.healthAddress,
-		Cache:                  speaker.CacheOptions(o.nodeName, o.namespace),
+		Cache:                  speaker.CacheOptions(o.nodeName, o.namespace, o.forwarding.dataplane != dataplaneNone),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)
@@ -242,7 +267,7 @@ func newManager(restConfig *rest.Config, o options) (manager.Manager, error) {
 }
 
 // startCluster starts this node's part of the cluster of speakers, alone yet.
-func startCluster(ctx context.Context, mgr manager.Manager, restConfig *rest.Config, o options, held *speaker.Held, log logr.Logger) (*membership.Cluster, error) {
+func startCluster(ctx context.Context, restConfig *rest.Config, o options, node *corev1.Node, held *speaker.Held, log logr.Logger) (*membership.Cluster, error) {
 	clients, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return nil, fmt.Errorf("making an API client: %w", err)
@@ -251,11 +276,7 @@ func startCluster(ctx context.Context, mgr manager.Manager, restConfig *rest.Con
 	if err != nil {
 		return nil, err
 	}
-	var node corev1.Node
-	if err := mgr.GetAPIReader().Get(ctx, types.NamespacedName{Name: o.nodeName}, &node); err != nil {
-		return nil, fmt.Errorf("reading Node %s, named by --node-name: %w", o.nodeName, err)
-	}
-	advertise, ok := speaker.InternalIP(&node)
+	advertise, ok := speaker.InternalIP(node)
 	if !ok {
 		return nil, fmt.Errorf("the status of Node %s has no address of type InternalIP, which gossip needs", o.nodeName)
 	}

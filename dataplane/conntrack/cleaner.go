@@ -3,7 +3,6 @@ package conntrack
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +19,7 @@ const maxDumps = 5
 type Cleaner struct {
 	kernel    kernel
 	nodePorts []netip.Prefix
-	// pending is what changed since stale entries were last deleted.
-	pending concern
+	families  [2]index // by service.Family
 }
 
 // kernel is the conntrack table, and what else is asked.
@@ -36,7 +34,7 @@ type kernel interface {
 
 // found is an entry and how the kernel is told of it.
 type found struct {
-	Entry
+	flow
 	key []byte
 }
 
@@ -44,51 +42,61 @@ type found struct {
 // addresses in some prefixes, none of which means all. Deleting takes the
 // capability NET_ADMIN.
 func NewCleaner(nodePorts []netip.Prefix) *Cleaner {
-	return &Cleaner{kernel: netfilter{}, nodePorts: nodePorts, pending: concern{}}
+	c := &Cleaner{kernel: netfilter{}, nodePorts: nodePorts}
+	c.Rescan()
+	return c
 }
 
-// Clean deletes the entries that are stale after changes that led to the
-// present ports, and returns how many it deleted. It is to be called when the
-// changes are made in the kernel, or else new entries would be stale. It does
-// nothing unless UDP ports changed. What it fails to do it does in the next
-// call, for which no changes are enough.
-func (c *Cleaner) Clean(changes []service.PortChange, ports iter.Seq2[service.PortName, *service.Port]) (deleted int, err error) {
-	c.pending.add(changes)
-	stale := c.pending.find(ports)
+// Rescan has the next Clean look at the entries of all UDP ports instead of
+// those that changed. A new Cleaner begins so: its first changes are all ports
+// there are, and what went stale while nobody looked is found.
+func (c *Cleaner) Rescan() {
+	for family := range c.families {
+		c.families[family].all = true
+	}
+}
+
+// Clean follows changes, each of which is to be told once, and deletes the
+// entries that are stale by them. It is to be called when the changes are made
+// in the kernel, or else new entries would be stale. It reads the table of a
+// family once, and only if UDP ports of the family changed that have endpoints.
+// What it fails to do it does in the next call, for which no changes are enough.
+func (c *Cleaner) Clean(changes []service.PortChange) error {
+	for i := range changes {
+		if name := &changes[i].Name; name.Protocol == service.UDP {
+			c.families[name.Family].take(&changes[i])
+		}
+	}
 	var errs []error
 	for _, family := range []service.Family{service.IPv4, service.IPv6} {
-		n, err := c.cleanFamily(&stale, family)
-		deleted += n
-		if err != nil {
+		if err := c.clean(family); err != nil {
 			errs = append(errs, fmt.Errorf("delete stale %s conntrack entries of UDP Services: %w", family, err))
 			continue
 		}
-		c.pending.done(family)
+		c.families[family].done()
 	}
-	return deleted, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
-func (c *Cleaner) cleanFamily(stale *Stale, family service.Family) (deleted int, err error) {
-	if !stale.Any(family) {
-		return 0, nil
+// clean deletes the stale entries of a family.
+func (c *Cleaner) clean(family service.Family) error {
+	index := &c.families[family]
+	search, needsLocal := index.needs()
+	if !search {
+		return nil
 	}
-	var local Addresses
-	if stale.NeedsLocal(family) {
-		var prefixes []netip.Prefix
-		err := complete(func() (err error) { prefixes, err = c.kernel.local(family); return err })
-		if err != nil {
-			return 0, fmt.Errorf("list the node's own addresses: %w", err)
+	var local addressSet
+	if needsLocal {
+		var err error
+		if local, err = c.local(family); err != nil {
+			return fmt.Errorf("list the node's own addresses: %w", err)
 		}
-		if len(c.nodePorts) > 0 {
-			prefixes = intersect(prefixes, c.nodePorts)
-		}
-		local = NewAddresses(prefixes)
 	}
 	var list []found
 	dumpErr := complete(func() error {
 		list = nil
 		return c.kernel.dump(family, func(f found) {
-			if stale.Has(f.Entry, local) {
+			if index.stale(&f.flow, &local) {
 				list = append(list, f)
 			}
 		})
@@ -97,39 +105,36 @@ func (c *Cleaner) cleanFamily(stale *Stale, family service.Family) (deleted int,
 		dumpErr = fmt.Errorf("list the conntrack table: %w", dumpErr)
 	}
 	// What an incomplete dump has is stale for sure.
-	var failed int
+	return errors.Join(dumpErr, c.delete(list))
+}
+
+// delete deletes entries, as many as can be.
+func (c *Cleaner) delete(list []found) (err error) {
+	failed := 0
 	for _, f := range list {
 		switch deleteErr := c.kernel.delete(f); {
 		case deleteErr == nil:
-			deleted++
 		case errors.Is(deleteErr, unix.ENOENT): // it has ended by itself
 		default:
 			if failed++; failed == 1 {
-				err = fmt.Errorf("delete the entry %s -> %s by %s: %w", f.Source, f.Destination, f.ReplySource, deleteErr)
+				err = fmt.Errorf("delete the entry %s -> %s by %s: %w", f.source, f.destination, f.replySource, deleteErr)
 			}
 		}
 	}
 	if failed > 1 {
 		err = fmt.Errorf("%w, and %d more", err, failed-1)
 	}
-	return deleted, errors.Join(dumpErr, err)
+	return err
 }
 
-// intersect returns what is in both lists. Of two prefixes that overlap, one is
-// in the other.
-func intersect(as, bs []netip.Prefix) (both []netip.Prefix) {
-	for _, a := range as {
-		for _, b := range bs {
-			switch {
-			case !a.Overlaps(b):
-			case a.Bits() >= b.Bits():
-				both = append(both, a)
-			default:
-				both = append(both, b)
-			}
-		}
+// local returns the addresses that node ports are served on.
+func (c *Cleaner) local(family service.Family) (addressSet, error) {
+	var prefixes []netip.Prefix
+	err := complete(func() (err error) { prefixes, err = c.kernel.local(family); return err })
+	if len(c.nodePorts) > 0 {
+		prefixes = intersect(prefixes, c.nodePorts)
 	}
-	return both
+	return newAddressSet(prefixes), err
 }
 
 // complete repeats a dump while it is incomplete, but not for ever: a table

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (f *fake) dump(family service.Family, each func(found)) error {
 		err, f.dumpErrs = f.dumpErrs[0], f.dumpErrs[1:]
 	}
 	for _, text := range f.entries {
-		if e := entry(text); familyOf(e.Source.Addr()) == family {
+		if e := entry(text); e.family() == family {
 			each(found{e, []byte(text)})
 		}
 	}
@@ -53,42 +54,45 @@ func TestClean(t *testing.T) {
 	const stale, stale6, kept = "10.96.0.1:53 > 10.0.0.1:53", "[fd00::1]:53 > [fd01::1]:53", "10.96.0.1:53 > 10.0.0.2:53"
 	odd := errors.New("odd")
 	for _, test := range []struct {
-		name     string
-		changes  []any
-		fake     fake
-		dumps, n int
-		deleted  []string
-		err      []string // in its text
-		again    int      // what a second call without changes deletes
+		name         string
+		changes      []any
+		fake         fake
+		dumps        int
+		deleted      []string
+		err          []string // in its text
+		again        int      // dumps of a second call without changes
+		deletedAgain []string
 	}{
 		{name: "nothing changed", fake: fake{entries: []string{stale}}},
 		{name: "TCP changed", changes: []any{web, "10.96.0.1:53 > 10.0.0.2:53"}, fake: fake{entries: []string{stale}}},
 		{name: "one family", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"}, fake: fake{entries: []string{stale, stale6, kept}},
-			dumps: 1, n: 1, deleted: []string{stale}},
+			dumps: 1, deleted: []string{stale}},
+		{name: "without endpoints", changes: []any{dns, "10.96.0.1:53"}, fake: fake{entries: []string{stale}}},
 		{name: "both, with many ports", changes: []any{dns, "10.96.0.1:53 10.96.0.2:53 node:30053 > 10.0.0.2:53", dns6, "[fd00::1]:53 > [fd01::2]:53"},
-			fake: fake{entries: []string{stale, stale6, kept}}, dumps: 2, n: 2, deleted: []string{stale, stale6}},
+			fake: fake{entries: []string{stale, stale6, kept}}, dumps: 2, deleted: []string{stale, stale6}},
 		{name: "interrupted", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"},
 			fake:  fake{entries: []string{stale}, dumpErrs: []error{netlink.ErrDumpInterrupted, unix.EINTR}},
-			dumps: 3, n: 1, deleted: []string{stale}},
+			dumps: 3, deleted: []string{stale}},
 		{name: "interrupted for ever", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"},
 			fake:  fake{entries: []string{stale}, dumpErrs: slices.Repeat([]error{netlink.ErrDumpInterrupted}, maxDumps)},
-			dumps: maxDumps, n: 1, deleted: []string{stale}, err: []string{"IPv4", "list the conntrack table"}},
+			dumps: maxDumps, deleted: []string{stale}, err: []string{"IPv4", "list the conntrack table"}, again: 1},
 		{name: "ended by itself", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"},
 			fake: fake{entries: []string{stale}, deleteErr: map[string]error{stale: unix.ENOENT}}, dumps: 1},
 		{name: "not permitted", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53", dns6, "[fd00::1]:53 > [fd01::2]:53"},
 			fake:  fake{entries: []string{stale, "10.96.0.1:53", stale6}, deleteErr: map[string]error{stale: unix.EPERM, "10.96.0.1:53": unix.EPERM}},
-			dumps: 2, n: 1, deleted: []string{stale6}, err: []string{"IPv4", "10.96.0.1:53 by 10.0.0.1:53", "not permitted", "and 1 more"}, again: 2},
+			dumps: 2, deleted: []string{stale6}, err: []string{"IPv4", "10.96.0.1:53 by 10.0.0.1:53", "not permitted", "and 1 more"}, again: 1, deletedAgain: []string{stale, "10.96.0.1:53"}},
 		{name: "no dump", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"},
-			fake: fake{entries: nil, dumpErrs: []error{odd}}, dumps: 1, err: []string{"list the conntrack table: odd"}},
-		{name: "no addresses", changes: []any{dns, "node:30053 > 10.0.0.2:53"},
-			fake: fake{entries: []string{"192.0.2.1:30053"}, localErr: odd}, err: []string{"own addresses: odd"}, again: 1},
+			fake: fake{entries: nil, dumpErrs: []error{odd}}, dumps: 1, err: []string{"list the conntrack table: odd"}, again: 1},
+		{name: "no addresses", changes: []any{dns, "node:30053 > 10.0.0.2:53", dns6, "[fd00::1]:53 > [fd01::2]:53"},
+			fake:  fake{entries: []string{"192.0.2.1:30053", stale6}, localErr: odd},
+			dumps: 1, deleted: []string{stale6}, err: []string{"own addresses: odd"}, again: 1, deletedAgain: []string{"192.0.2.1:30053"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, f := world{}, test.fake
-			c := &Cleaner{kernel: &f, pending: concern{}}
-			n, err := c.Clean(w.set(test.changes...), w.ports())
-			if n != test.n || f.dumps != test.dumps || !slices.Equal(f.deleted, test.deleted) {
-				t.Errorf("%d dumps, %d deleted: %q; want %d, %d, %q", f.dumps, n, f.deleted, test.dumps, test.n, test.deleted)
+			f := test.fake
+			c := &Cleaner{kernel: &f}
+			err := c.Clean(world{}.set(test.changes...))
+			if f.dumps != test.dumps || !slices.Equal(f.deleted, test.deleted) {
+				t.Errorf("%d dumps, deleted %q; want %d, %q", f.dumps, f.deleted, test.dumps, test.deleted)
 			}
 			if (err != nil) != (len(test.err) > 0) {
 				t.Errorf("error %v", err)
@@ -98,33 +102,210 @@ func TestClean(t *testing.T) {
 					t.Errorf("error %q does not say %q", err, part)
 				}
 			}
-			f.deleteErr, f.localErr, f.dumps = nil, nil, 0
-			n, err = c.Clean(nil, w.ports())
-			if n != test.again || err != nil {
-				t.Errorf("the next call deletes %d: %v", n, err)
-			}
-			if len(test.err) == 0 && f.dumps > 0 {
-				t.Error("the next call dumps again")
+			for _, again := range []struct {
+				dumps   int
+				deleted []string
+			}{{test.again, test.deletedAgain}, {0, nil}} {
+				f.deleteErr, f.localErr, f.dumps, f.deleted = nil, nil, 0, nil
+				if err := c.Clean(nil); err != nil || f.dumps != again.dumps || !slices.Equal(f.deleted, again.deleted) {
+					t.Errorf("a further call: %d dumps, deleted %q, error %v; want %d, %q", f.dumps, f.deleted, err, again.dumps, again.deleted)
+				}
 			}
 		})
 	}
+}
+
+// TestRestart has a process begin where another ended: what went stale in the
+// meantime is found by the first call, and by one after Rescan.
+func TestRestart(t *testing.T) {
+	dns, app := name("dns", service.UDP, service.IPv4), name("app", service.UDP, service.IPv4)
+	const stale, kept = "10.96.0.1:53 > 10.0.0.9:53", "10.96.0.1:53 > 10.0.0.1:53"
+	w, f := world{}, &fake{entries: []string{stale, kept, "192.0.2.1:30053", "10.96.0.9:53"}}
+	c := NewCleaner(nil)
+	c.kernel = f
+	for _, step := range []struct {
+		name    string
+		changes []service.PortChange
+		appears []string
+		rescan  bool
+		dumps   int
+		deleted []string
+	}{
+		{name: "the first call has all ports", changes: w.set(dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:53 > 10.0.0.2:53"), dumps: 1, deleted: []string{stale, "192.0.2.1:30053"}},
+		{name: "nothing"},
+		{name: "a change of another port", changes: w.set(app, "10.96.0.2:53 > 10.0.0.3:53"), appears: []string{stale}, dumps: 1},
+		{name: "rescan", rescan: true, dumps: 1, deleted: []string{stale}},
+		{name: "nothing again"},
+	} {
+		f.dumps, f.deleted, f.entries = 0, nil, append(f.entries, step.appears...)
+		if step.rescan {
+			c.Rescan()
+		}
+		if err := c.Clean(step.changes); err != nil || f.dumps != step.dumps || !slices.Equal(f.deleted, step.deleted) {
+			t.Errorf("%s: %d dumps, deleted %q, error %v; want %d, %q", step.name, f.dumps, f.deleted, err, step.dumps, step.deleted)
+		}
+	}
+	if want := []string{kept, "10.96.0.9:53"}; !slices.Equal(f.entries, want) {
+		t.Errorf("left are %q, want %q", f.entries, want)
+	}
+}
+
+// TestCost changes one of many UDP ports. The others are poisoned, so that who
+// visits them fails, and the work is that of one among few.
+func TestCost(t *testing.T) {
+	cost := func(ports int) float64 {
+		f := &fake{}
+		c := NewCleaner(nil)
+		c.kernel = f
+		all := many(ports)
+		if err := c.Clean(all); err != nil {
+			t.Fatal(err)
+		}
+		x := &c.families[service.IPv4]
+		mine := all[ports/2]
+		for at, o := range x.owners {
+			if o.name != mine.Name {
+				x.owners[at] = nil
+			}
+		}
+		for i := range all {
+			*all[i].After = service.Port{}
+		}
+		one, two := port("10.96.255.1:53 node:19999 > 10.0.0.1:53"), port("10.96.255.1:53 node:19999 > 10.0.0.2:53")
+		if err := c.Clean([]service.PortChange{{Name: mine.Name, After: one}}); err != nil {
+			t.Fatal(err)
+		}
+		swap := []service.PortChange{{Name: mine.Name, Before: one, After: two}}
+		return testing.AllocsPerRun(100, func() {
+			if err := c.Clean(swap); err != nil {
+				t.Fatal(err)
+			}
+			swap[0].Before, swap[0].After = swap[0].After, swap[0].Before
+		})
+	}
+	few, lots := cost(10), cost(10_000)
+	if few != lots {
+		t.Errorf("%v allocations among 10 ports, %v among 10,000", few, lots)
+	}
+}
+
+// TestLife lives through random changes with flows that come as the rules of
+// the moment say. After each, exactly those are gone that would not be made so
+// any more.
+func TestLife(t *testing.T) {
+	addresses := []string{"10.96.0.1:53", "10.96.0.2:53", "192.0.2.1:30053", "203.0.113.1:53", "node:30053", "node:30054"}
+	destinations := append(addresses[:4:4], "192.0.2.1:30054", "127.0.0.1:30053", "192.0.2.7:30053", "10.96.0.9:53")
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		w, f := world{}, &fake{}
+		c := NewCleaner(nil)
+		c.kernel = f
+		for step := range 200 {
+			var changes []service.PortChange
+			for range 1 + random.IntN(3) { // rounds told at once
+				round := randomRound(random, w, addresses)
+				random.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+				changes = append(changes, round...)
+			}
+			var want []string
+			for _, text := range f.entries {
+				if !misled(w, text) {
+					want = append(want, text)
+				}
+			}
+			if err := c.Clean(changes); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(f.entries, want) {
+				t.Fatalf("seed %d, step %d: left are %q, want %q, of %v", seed, step, f.entries, want, w)
+			}
+			frontends, nodePorts := 0, 0
+			for _, p := range w {
+				frontends += len(p.Frontends)
+				nodePorts += len(slices.DeleteFunc(slices.Clone(p.Frontends), func(f service.Frontend) bool { return f.Kind != service.NodePort }))
+			}
+			if x := &c.families[service.IPv4]; len(x.owners) != frontends || x.nodePorts != nodePorts || len(x.changed) > 0 {
+				t.Fatalf("seed %d, step %d: the index has %d frontends, %d node ports, %d changed; want %d, %d, none", seed, step, len(x.owners), x.nodePorts, len(x.changed), frontends, nodePorts)
+			}
+			for range random.IntN(4) {
+				to := destinations[random.IntN(len(destinations))]
+				if o := leadsTo(w, to); o != nil && len(o.Serving) > 0 {
+					to += " > " + o.Serving[random.IntN(len(o.Serving))].String()
+				}
+				if !slices.Contains(f.entries, to) {
+					f.entries = append(f.entries, to)
+				}
+			}
+		}
+	}
+}
+
+// randomRound deals addresses out to three Services anew and gives some of
+// those other endpoints.
+func randomRound(random *rand.Rand, w world, addresses []string) []service.PortChange {
+	dealt := map[string]string{}
+	for _, at := range addresses {
+		owner := string(rune('a' + random.IntN(4))) // d gets nothing
+		for n, p := range w {
+			if random.IntN(3) > 0 && slices.Equal(port(at).Frontends, slices.DeleteFunc(slices.Clone(p.Frontends), func(f service.Frontend) bool { return f != port(at).Frontends[0] })) {
+				owner = n.Name
+			}
+		}
+		dealt[owner] += at + " "
+	}
+	var changes []any
+	for _, of := range []string{"a", "b", "c"} {
+		n := name(of, service.UDP, service.IPv4)
+		text := dealt[of]
+		if text != "" && random.IntN(4) > 0 {
+			text += "> " + []string{"10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53", "10.0.0.1:53 10.0.0.2:53"}[random.IntN(4)]
+		}
+		if text == "" && w[n] == nil {
+			continue
+		}
+		changes = append(changes, n, text)
+	}
+	return w.set(changes...)
+}
+
+// leadsTo returns the port that a destination leads to, or nil.
+func leadsTo(w world, to string) *service.Port {
+	at := netip.MustParseAddrPort(to)
+	for _, frontend := range []netip.AddrPort{at, netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())} {
+		if frontend != at && !own.has(at.Addr()) {
+			return nil
+		}
+		for _, p := range w {
+			if slices.ContainsFunc(p.Frontends, func(f service.Frontend) bool { return f.Address == frontend }) {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// misled tells whether an entry leads elsewhere than it should.
+func misled(w world, text string) bool {
+	e := entry(text)
+	o := leadsTo(w, e.destination.String())
+	return o != nil && len(o.Serving) > 0 && !slices.Contains(o.Serving, e.replySource)
 }
 
 // TestNodePortAddresses has the node serve node ports on some addresses only:
 // the others are its own programs'.
 func TestNodePortAddresses(t *testing.T) {
 	f := &fake{entries: []string{"192.0.2.1:30053", "127.0.0.1:30053", "127.0.0.2:30053", "10.96.0.1:53", "203.0.113.1:30053"}}
-	c := &Cleaner{kernel: f, pending: concern{}, nodePorts: []netip.Prefix{
+	c := &Cleaner{kernel: f, nodePorts: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/64"),
 	}}
 	w := world{}
-	n, err := c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.1:53"), w.ports())
-	if want := []string{"127.0.0.1:30053", "10.96.0.1:53"}; err != nil || n != 2 || !slices.Equal(f.deleted, want) {
+	err := c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.1:53"))
+	if want := []string{"127.0.0.1:30053", "10.96.0.1:53"}; err != nil || !slices.Equal(f.deleted, want) {
 		t.Errorf("deleted %q, want %q (error %v)", f.deleted, want, err)
 	}
 	c.nodePorts = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	n, err = c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.2:53"), w.ports())
-	if err != nil || n != 1 || f.deleted[2] != "192.0.2.1:30053" {
+	err = c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.2:53"))
+	if err != nil || len(f.deleted) != 3 || f.deleted[2] != "192.0.2.1:30053" {
 		t.Errorf("deleted %q (error %v)", f.deleted, err)
 	}
 }
@@ -133,7 +314,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 8, 0, 1, 0, 1, 2, 3, 4})
 	f.Add([]byte{2, 0, 0, 0, 0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, message []byte) {
-		if found, err := parse(message); err == nil && (!found.Source.IsValid() || !found.ReplySource.IsValid() || len(found.key) == 0) {
+		if found, err := parse(message); err == nil && (!found.source.IsValid() || !found.replySource.IsValid() || len(found.key) == 0) {
 			t.Errorf("%v is read from %x", found, message)
 		}
 	})

@@ -7,5 +7,6 @@
 // that is gone, or to a Service address that led nowhere at first. TCP and SCTP
 // have connections, which end: their entries are not touched.
 //
-// Find is pure and says which entries are stale; Cleaner deletes them.
+// Cleaner is told of changes to service ports and deletes what is stale by
+// them.
 package conntrack

@@ -210,8 +210,12 @@ func (l *lab) entries() (list []string) {
 
 func (l *lab) clean(want int, changes []service.PortChange) {
 	l.t.Helper()
-	if n, err := l.Clean(changes, l.ports()); err != nil || n != want {
-		l.t.Fatalf("deleted %d, want %d (error %v) of %q", n, want, err, l.entries())
+	before := l.entries()
+	if err := l.Clean(changes); err != nil {
+		l.t.Fatal(err)
+	}
+	if n := len(before) - len(l.entries()); n != want {
+		l.t.Fatalf("deleted %d, want %d, of %q", n, want, before)
 	}
 }
 
@@ -314,9 +318,9 @@ func TestDump(t *testing.T) {
 			c.send(at(a.foreign, 1))
 			var got []string
 			if err := (netfilter{}).dump(a.family, func(f found) {
-				got = append(got, fmt.Sprintf("%s %s > %s", f.Protocol, f.Destination, f.ReplySource))
-				if f.Source != netip.MustParseAddrPort(at(a.client, 4000)) || f.ReplyDestination != f.Source {
-					t.Errorf("entry %+v", f.Entry)
+				got = append(got, fmt.Sprintf("%s %s > %s", f.protocol, f.destination, f.replySource))
+				if f.source != netip.MustParseAddrPort(at(a.client, 4000)) || f.replyDestination != f.source {
+					t.Errorf("entry %+v", f.flow)
 				}
 			}); err != nil {
 				t.Fatal(err)
@@ -339,7 +343,7 @@ func TestDeleteIsExact(t *testing.T) {
 	if err := (netfilter{}).dump(l.family, func(f found) { entry = f }); err != nil {
 		t.Fatal(err)
 	}
-	other := found{entry.Entry, slices.Clone(entry.key)}
+	other := found{entry.flow, slices.Clone(entry.key)}
 	other.key[len(other.key)-1] ^= 1 // of the id
 	if err := (netfilter{}).delete(other); !errors.Is(err, os.ErrNotExist) || len(l.entries()) != 1 {
 		t.Errorf("deleting one with another id: %v, entries %q", err, l.entries())
@@ -357,13 +361,13 @@ func TestLocal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			own := NewAddresses(prefixes)
+			of := newAddressSet(prefixes)
 			for _, text := range []string{a.node, a.one} {
-				if !own.Has(netip.MustParseAddr(text)) {
+				if !of.has(netip.MustParseAddr(text)) {
 					t.Errorf("%s is not the node's, of %v", text, prefixes)
 				}
 			}
-			if own.Has(netip.MustParseAddr(a.vip)) || a.family == service.IPv4 && !own.Has(netip.MustParseAddr("127.1.2.3")) {
+			if of.has(netip.MustParseAddr(a.vip)) || a.family == service.IPv4 && !of.has(netip.MustParseAddr("127.1.2.3")) {
 				t.Errorf("the node's are %v", prefixes)
 			}
 		})
@@ -388,8 +392,8 @@ func BenchmarkClean(b *testing.B) {
 	changes, c := w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.96.0.1:53"), NewCleaner(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if n, err := c.Clean(changes, w.ports()); n != 0 || err != nil {
-			b.Fatal(n, err)
+		if err := c.Clean(changes); err != nil {
+			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/entries, "ns/entry")

@@ -20,13 +20,14 @@ type choice struct {
 	cluster    []netip.AddrPort
 	local      []netip.AddrPort
 	serving    []netip.AddrPort
+	weights    []Weight
 	usable     bool
 }
 
 // begin forgets the choice before, but not its memory.
 func (c *choice) begin() {
 	c.candidates, c.usable = c.candidates[:0], false
-	c.cluster, c.local, c.serving = c.cluster[:0], c.local[:0], c.serving[:0]
+	c.cluster, c.local, c.serving, c.weights = c.cluster[:0], c.local[:0], c.serving[:0], c.weights[:0]
 }
 
 // unify sorts the candidates and leaves one of those with the same address and
@@ -50,10 +51,11 @@ func compareEndpoints(a, b endpoint) int {
 		trueLast(b.is.answers(), a.is.answers()),
 		cmp.Compare(a.is, b.is),
 		trueLast(b.local, a.local),
-		trueLast(b.named, a.named),
+		trueLast(b.node.known(), a.node.known()),
 		trueLast(a.forNodes, b.forNodes),
 		trueLast(a.forThis, b.forThis),
 		strings.Compare(a.zones.text(), b.zones.text()),
+		strings.Compare(a.node.name(), b.node.name()),
 	)
 }
 

@@ -69,6 +69,7 @@ func (s *State) decidePort(e *entry, port *specPort, family Family) {
 		p.SourceRanges = facet.ranges
 	}
 	d.choice.choose(s.zone, p.NeedsCluster, p.NeedsLocal, port.protocol == UDP)
+	d.choice.weigh(&e.spec.weights)
 	p.Usable = d.choice.usable
 
 	// What is as before, or twice, is in memory once.
@@ -82,6 +83,7 @@ func (s *State) decidePort(e *entry, port *specPort, family Family) {
 	p.Cluster = kept(d.choice.cluster, old.Cluster)
 	p.Local = kept(d.choice.local, old.Local, p.Cluster)
 	p.Serving = kept(d.choice.serving, old.Serving, p.Cluster)
+	p.Weights = kept(d.choice.weights, old.Weights)
 	if p.Equal(before) {
 		d.ports = append(d.ports, toldPort{key, before})
 	} else {
@@ -159,7 +161,7 @@ func (c *choice) gather(e *entry, port *specPort, family Family) {
 // node is another matter: it is known by its node, and never has a cluster IP.
 func (f *facet) loops(e *endpoint) bool {
 	kind, is := f.has(e.addr)
-	return is && (kind == ClusterIP || !e.named)
+	return is && (kind == ClusterIP || !e.node.known())
 }
 
 // findEndpoints finds the endpoints that are left out, slice by slice.

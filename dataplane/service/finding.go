@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // Finding is something in an object that is not done as it says, while all
@@ -16,7 +18,8 @@ type Finding struct {
 	Kind   string
 	Object types.NamespacedName
 	Reason Reason
-	// Value is what was found: of an annotation, an address, a frontend.
+	// Value is what was found: an annotation or a part of it, an address, a
+	// frontend.
 	Value string
 	// Others counts further endpoints of the slice that share the Reason.
 	Others int
@@ -36,6 +39,8 @@ const (
 	ReasonFrontendTaken
 	ReasonPortTwice
 	ReasonEndpointIsFrontend
+	ReasonWeight
+	ReasonWeightTwice
 	// The reasons from here on are flaws of an endpoint's address.
 	reasonFlaw
 )
@@ -60,9 +65,14 @@ func (f Finding) text() string {
 	switch f.Reason {
 	case ReasonScheduler:
 		return fmt.Sprintf("annotation %s is %q, which is no IPVS scheduler, and has no effect: use one of %s, or remove it",
-			AnnotationScheduler, f.Value, strings.Join(schedulers(), ", "))
+			v1alpha2.AnnotationScheduler, f.Value, strings.Join(schedulers(), ", "))
 	case ReasonHash:
-		return fmt.Sprintf("annotation %s is %q and has no effect: use %s or %s, or remove it", AnnotationHash, f.Value, HashSource, HashSourcePort)
+		return fmt.Sprintf("annotation %s is %q and has no effect: use %s or %s, or remove it", v1alpha2.AnnotationHash, f.Value, HashSource, HashSourcePort)
+	case ReasonWeight:
+		return fmt.Sprintf("annotation %s has %q, which is no weight of anything, and has no effect: write it as in worker-1=3, 10.244.1.7=0 or *=2, with a weight from 0 to %d",
+			v1alpha2.AnnotationWeights, f.Value, maxWeight)
+	case ReasonWeightTwice:
+		return fmt.Sprintf("annotation %s has more than one weight of %q, the first counts: remove the others", v1alpha2.AnnotationWeights, f.Value)
 	case ReasonSourceRange:
 		return fmt.Sprintf("%q in loadBalancerSourceRanges is no prefix and has no effect: write it as in 192.0.2.0/24", f.Value)
 	case ReasonFrontendAddress:

@@ -4,12 +4,15 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // dice turn the fuzzer's bytes into decisions.
@@ -69,8 +72,8 @@ func (d *dice) meta() metav1.ObjectMeta {
 		if m.Labels == nil {
 			m.Labels, m.Annotations = map[string]string{}, map[string]string{}
 		}
-		m.Labels[d.odd(discoveryv1.LabelServiceName, discoveryv1.LabelServiceName, discoveryv1.LabelServiceName, corev1.IsHeadlessService, labelProxyName)] = d.odd("web", "dns", "x")
-		m.Annotations[d.odd(AnnotationHash, AnnotationScheduler)] = d.odd("source", "source-port", "rr")
+		m.Labels[d.odd(discoveryv1.LabelServiceName, discoveryv1.LabelServiceName, discoveryv1.LabelServiceName, corev1.IsHeadlessService, v1alpha2.LabelServiceProxyName)] = d.odd("web", "dns", "x")
+		m.Annotations[d.odd(v1alpha2.AnnotationHash, v1alpha2.AnnotationScheduler, v1alpha2.AnnotationWeights)] = d.odd("source", "source-port", "rr", "10.0.0.1=2,*=0", "here=3,there=1,fd01::1=7,x")
 	}
 	return m
 }
@@ -194,6 +197,48 @@ func FuzzState(f *testing.F) {
 	})
 }
 
+// FuzzWeights has any annotation. What is entered in order is what its entries
+// mean one by one, and what is found is what has no effect.
+func FuzzWeights(f *testing.F) {
+	for _, text := range []string{"", ",", "worker-1=3,10.244.1.7=0,*=2", "a=1,a=2", " fd01::1 = 7 ,*=65536", "::ffff:10.0.0.1=2,10.0.0.1=3", "a==1,=,*,a=-1,a=+1,a=1_0", "127.0.0.1=4", "A=1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r := specReader{spec: &spec{}}
+		r.weights(text)
+		entries := strings.FieldsFunc(text, func(c rune) bool { return c == ',' })
+		effective, empty := 0, 0
+		again := specReader{spec: &spec{}}
+		for _, entry := range entries {
+			alone := specReader{spec: &spec{}}
+			alone.weights(entry)
+			switch w := &alone.spec.weights; {
+			case strings.TrimSpace(entry) == "":
+				empty++
+			case w.none() != (len(alone.spec.findings) == 1):
+				t.Fatalf("%q alone: %v, findings %v", entry, w, alone.spec.findings)
+			}
+			before := len(again.spec.findings)
+			if again.weights(entry); len(again.spec.findings) == before && strings.TrimSpace(entry) != "" {
+				effective++
+			}
+		}
+		if !again.spec.weights.equal(&r.spec.weights) || !slices.Equal(again.spec.findings, r.spec.findings) {
+			t.Fatalf("%q: %v with %v, but entry by entry %v with %v", text, r.spec.weights, r.spec.findings, again.spec.weights, again.spec.findings)
+		}
+		if len(r.spec.findings)+effective+empty != len(entries) {
+			t.Fatalf("%q: %d findings, %d entries count", text, len(r.spec.findings), effective)
+		}
+		for _, of := range []func(func(int) bool){maps.Values(r.spec.weights.addresses), maps.Values(r.spec.weights.nodes)} {
+			for weight := range of {
+				if weight < 0 || weight > maxWeight {
+					t.Fatalf("%q: a weight of %d", text, weight)
+				}
+			}
+		}
+	})
+}
+
 type healthKey struct {
 	service types.NamespacedName
 	family  Family
@@ -241,6 +286,12 @@ func checkPort(t *testing.T, name PortName, p *Port, owned map[frontendKey]PortN
 			if addr := at.Addr(); addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
 				t.Fatalf("%s has the endpoint %s", name, at)
 			}
+		}
+	}
+	for i, w := range p.Weights {
+		if !contains(p.Cluster, w.Endpoint) && !contains(p.Local, w.Endpoint) || w.Weight == 1 || w.Weight < 0 || w.Weight > maxWeight ||
+			i > 0 && p.Weights[i-1].Endpoint.Compare(w.Endpoint) >= 0 {
+			t.Fatalf("%s has weights %v", name, p.Weights)
 		}
 	}
 	if !p.Usable && len(p.Cluster)+len(p.Local) > 0 || p.Usable && p.NeedsCluster && len(p.Cluster) == 0 {

@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // cluster is all objects that there are.
@@ -143,10 +145,17 @@ func randomService(random *rand.Rand, name string) *corev1.Service {
 		object.Spec.HealthCheckNodePort = pick[int32](random, 0, 32000, 30080, 32000+int32(i))
 	}
 	if random.IntN(8) == 0 {
-		label(labelProxyName)(object)
+		label(v1alpha2.LabelServiceProxyName)(object)
 	}
 	if random.IntN(4) == 0 {
-		annotation(AnnotationHash, pick(random, "source", "x"))(object)
+		annotation(v1alpha2.AnnotationHash, pick(random, "source", "x"))(object)
+	}
+	if random.IntN(2) == 0 {
+		var entries []string
+		for range random.IntN(5) {
+			entries = append(entries, pick(random, "10.0.0.1=3", "10.0.0.2=1", "10.0.0.2=0", "fd01::1=7", "here=2", "there=0", "there=4", "*=5", "*=1", "x", "here=70000"))
+		}
+		annotation(v1alpha2.AnnotationWeights, strings.Join(entries, ","))(object)
 	}
 	for range random.IntN(3) {
 		object.Status.LoadBalancer.Ingress = append(object.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{
@@ -344,7 +353,7 @@ func (c *cluster) model() (ports string, checks map[string]HealthCheck) {
 		if object.Spec.ExternalTrafficPolicy != "" {
 			p.ExternalPolicy = Local
 		}
-		if object.Annotations[AnnotationHash] == "source" {
+		if object.Annotations[v1alpha2.AnnotationHash] == "source" {
 			p.Hash = HashSource
 		}
 		p.NeedsCluster = p.InternalPolicy == Cluster || external
@@ -353,12 +362,34 @@ func (c *cluster) model() (ports string, checks map[string]HealthCheck) {
 			p.SourceRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		}
 		c.choose(p, key, endpoints)
+		for _, at := range slices.SortedFunc(maps.Keys(endpoints), netip.AddrPort.Compare) {
+			w := Weight{at, weightOf(object.Annotations[v1alpha2.AnnotationWeights], at.Addr().String(), endpoints[at])}
+			if w.Weight != 1 && (slices.Contains(p.Cluster, at) || slices.Contains(p.Local, at)) {
+				p.Weights = append(p.Weights, w)
+			}
+		}
 		fmt.Fprintf(&b, "%s %s\n", key, text(p))
 	}
 	for key, set := range locals {
 		checks[key] = HealthCheck{checks[key].Port, len(set)}
 	}
 	return b.String(), checks
+}
+
+// weightOf looks for each key of an endpoint, the strongest first.
+func weightOf(annotation, addr string, e *discoveryv1.Endpoint) int {
+	keys := []string{addr, "*"}
+	if e.NodeName != nil {
+		keys = []string{addr, *e.NodeName, "*"}
+	}
+	for _, key := range keys {
+		for _, entry := range strings.Split(annotation, ",") {
+			if value, is := strings.CutPrefix(entry, key+"="); is && len(value) == 1 {
+				return int(value[0] - '0')
+			}
+		}
+	}
+	return 1
 }
 
 // checked tells whether a Service has a health check of its own.

@@ -13,6 +13,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // thisNode is the node of all tests, in zone east.
@@ -91,8 +93,15 @@ func ranges(prefixes ...string) func(*corev1.Service) {
 }
 
 func annotation(key, value string) func(*corev1.Service) {
-	return func(s *corev1.Service) { s.Annotations = map[string]string{key: value} }
+	return func(s *corev1.Service) {
+		if s.Annotations == nil {
+			s.Annotations = map[string]string{}
+		}
+		s.Annotations[key] = value
+	}
 }
+
+func weighted(text string) func(*corev1.Service) { return annotation(v1alpha2.AnnotationWeights, text) }
 
 func label(key string) func(*corev1.Service) {
 	return func(s *corev1.Service) { s.Labels = map[string]string{key: "x"} }
@@ -217,6 +226,9 @@ func text(p *Port) string {
 	set("S", len(p.Serving) > 0, p.Serving)
 	fmt.Fprintf(&b, " usable=%v i=%s e=%s", p.Usable, p.InternalPolicy, p.ExternalPolicy)
 	fmt.Fprintf(&b, " affinity=%d ranges=%v %s %s", p.Affinity/time.Second, p.SourceRanges, p.Scheduler, p.Hash)
+	if len(p.Weights) > 0 {
+		fmt.Fprintf(&b, " weights=%v", p.Weights)
+	}
 	if !p.NeedsCluster && p.Cluster != nil || !p.NeedsLocal && p.Local != nil {
 		b.WriteString(" HAS WHAT IT DOES NOT NEED")
 	}

@@ -80,11 +80,22 @@ type Port struct {
 	// none means all. No other frontend is restricted.
 	SourceRanges []netip.Prefix
 
-	// Scheduler is the IPVS scheduler that AnnotationScheduler asks for, ""
-	// for the backend's default.
+	// Scheduler is the IPVS scheduler that v1alpha2.AnnotationScheduler asks
+	// for, "" for the backend's default.
 	Scheduler string
-	// Hash is what AnnotationHash asks the endpoint to follow from.
+	// Hash is what v1alpha2.AnnotationHash asks the endpoint to follow from.
 	Hash Hash
+	// Weights are those of v1alpha2.AnnotationWeights for endpoints in Cluster
+	// or Local, by endpoint. One that is not here has weight 1: see Weight.
+	// Only IPVS schedulers that know weights use them; rr, lc and dh know no
+	// more than that 0 gets no new connections.
+	Weights []Weight
+}
+
+// Weight is how many new connections an endpoint gets, compared to others.
+type Weight struct {
+	Endpoint netip.AddrPort
+	Weight   int // 0 to 65535
 }
 
 // Frontend is one address and port that a service port is reached at.
@@ -131,14 +142,14 @@ func (p Policy) String() string {
 // Hash is what the choice of an endpoint follows from.
 type Hash uint8
 
-// The values of AnnotationHash.
+// The values of v1alpha2.AnnotationHash.
 const (
 	HashNone       Hash = iota // chance
 	HashSource                 // the client's address
 	HashSourcePort             // the client's address and port
 )
 
-// String returns the value of AnnotationHash.
+// String returns the value of v1alpha2.AnnotationHash.
 func (h Hash) String() string {
 	return [...]string{"", "source", "source-port"}[h]
 }
@@ -214,6 +225,15 @@ func (p *Port) Choose(kind Kind) ([]netip.AddrPort, Verdict) {
 	return nil, Reject
 }
 
+// Weight returns the weight of an endpoint in Cluster or Local.
+func (p *Port) Weight(endpoint netip.AddrPort) int {
+	i, found := slices.BinarySearchFunc(p.Weights, endpoint, func(w Weight, at netip.AddrPort) int { return w.Endpoint.Compare(at) })
+	if !found {
+		return defaultWeight
+	}
+	return p.Weights[i].Weight
+}
+
 // Equal tells whether two Ports are the same. nil equals nil only.
 func (p *Port) Equal(other *Port) bool {
 	if p == nil || other == nil {
@@ -231,5 +251,6 @@ func (p *Port) Equal(other *Port) bool {
 		slices.Equal(p.Cluster, other.Cluster) &&
 		slices.Equal(p.Local, other.Local) &&
 		slices.Equal(p.Serving, other.Serving) &&
-		slices.Equal(p.SourceRanges, other.SourceRanges)
+		slices.Equal(p.SourceRanges, other.SourceRanges) &&
+		slices.Equal(p.Weights, other.Weights)
 }

@@ -12,7 +12,7 @@ func TestPortEqual(t *testing.T) {
 		at := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}
 		return &Port{
 			Frontends: []Frontend{{ClusterIP, at[0]}}, Cluster: at, Local: at, Serving: at,
-			SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Weights: []Weight{{at[0], 2}},
 		}
 	}
 	if !port().Equal(port()) || port().Equal(nil) || (*Port)(nil).Equal(port()) || !(*Port)(nil).Equal(nil) {

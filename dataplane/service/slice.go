@@ -33,10 +33,26 @@ type endpoint struct {
 	zones zones
 	is    conditions
 	local bool // on this node
-	named bool // on a node that is known
+	node  node
 	// forNodes tells whether the endpoint has hints for nodes, forThis whether
 	// one of them is for this node.
 	forNodes, forThis bool
+}
+
+// node is the one that an endpoint is on, the zero value one that is not
+// known. Nodes are few and each has many endpoints.
+type node struct{ handle unique.Handle[string] }
+
+func nodeNamed(name string) node { return node{unique.Make(name)} }
+
+func (n node) known() bool { return n != node{} }
+
+// name returns the name for sorting.
+func (n node) name() string {
+	if !n.known() {
+		return ""
+	}
+	return n.handle.Value()
 }
 
 // flawed are endpoints with the same flaw, which are left out.
@@ -56,7 +72,7 @@ type zones struct{ names unique.Handle[string] }
 const zoneMark = "\x00"
 
 // readSlice returns nil for a slice that no service proxy is concerned with.
-func readSlice(s *discoveryv1.EndpointSlice, node string) *slice {
+func readSlice(s *discoveryv1.EndpointSlice, thisNode string) *slice {
 	_, headless := s.Labels[corev1.IsHeadlessService]
 	family, ip := readAddressType(s.AddressType)
 	if headless || !ip {
@@ -67,7 +83,7 @@ func readSlice(s *discoveryv1.EndpointSlice, node string) *slice {
 		read.endpoints = make([]endpoint, 0, len(s.Endpoints))
 	}
 	for i := range s.Endpoints {
-		read.add(&s.Endpoints[i], node)
+		read.add(&s.Endpoints[i], thisNode)
 	}
 	slices.SortFunc(read.endpoints, compareEndpoints)
 	read.endpoints = slices.Compact(read.endpoints)
@@ -101,7 +117,7 @@ func readSlicePorts(ports []discoveryv1.EndpointPort) (read []slicePort) {
 }
 
 // add reads an endpoint. The API gives no meaning to addresses but the first.
-func (s *slice) add(e *discoveryv1.Endpoint, node string) {
+func (s *slice) add(e *discoveryv1.Endpoint, thisNode string) {
 	if len(e.Addresses) == 0 {
 		return
 	}
@@ -115,11 +131,11 @@ func (s *slice) add(e *discoveryv1.Endpoint, node string) {
 	}
 	read := endpoint{addr: addr, is: readConditions(&e.Conditions)}
 	if e.NodeName != nil && *e.NodeName != "" {
-		read.named, read.local = true, *e.NodeName == node
+		read.node, read.local = nodeNamed(*e.NodeName), *e.NodeName == thisNode
 	}
 	if e.Hints != nil {
 		read.forNodes = len(e.Hints.ForNodes) > 0
-		read.forThis = node != "" && slices.ContainsFunc(e.Hints.ForNodes, func(n discoveryv1.ForNode) bool { return n.Name == node })
+		read.forThis = thisNode != "" && slices.ContainsFunc(e.Hints.ForNodes, func(n discoveryv1.ForNode) bool { return n.Name == thisNode })
 		read.zones = readZones(e.Hints.ForZones)
 		s.zoned = s.zoned || read.zones.any()
 	}

@@ -10,19 +10,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-)
 
-// Annotations on Services.
-const (
-	// AnnotationScheduler names the IPVS scheduler of a Service.
-	AnnotationScheduler = "network.kubesphere.io/scheduler"
-	// AnnotationHash has endpoints of a Service follow from the client rather
-	// than from chance: "source" or "source-port".
-	AnnotationHash = "network.kubesphere.io/hash"
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
-
-// labelProxyName on a Service leaves it to another service proxy (KEP-2447).
-const labelProxyName = "service.kubernetes.io/service-proxy-name"
 
 // The session affinity of a Service that does not say for how long, and the
 // longest, as in the API.
@@ -34,6 +24,7 @@ const (
 // spec is what a Service asks for.
 type spec struct {
 	settings
+	weights  weights
 	ports    []specPort // sorted by name and protocol
 	facets   [2]facet   // by Family
 	findings []Finding
@@ -74,13 +65,14 @@ type address struct {
 // readService returns nil for a Service that is not for a service proxy, or
 // for another one.
 func readService(svc *corev1.Service) *spec {
-	_, others := svc.Labels[labelProxyName]
+	_, others := svc.Labels[v1alpha2.LabelServiceProxyName]
 	if others || svc.Spec.Type == corev1.ServiceTypeExternalName || svc.Spec.ClusterIP == "" || svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return nil
 	}
 	s := &spec{}
 	r := specReader{spec: s, name: types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}}
 	r.settings(svc)
+	r.weights(svc.Annotations[v1alpha2.AnnotationWeights])
 	r.ports(svc.Spec.Ports)
 	if !r.addresses(svc) {
 		return nil
@@ -97,6 +89,7 @@ func (s *spec) equal(other *spec) bool {
 		return s == other
 	}
 	return s.settings == other.settings &&
+		s.weights.equal(&other.weights) &&
 		slices.Equal(s.ports, other.ports) &&
 		slices.Equal(s.findings, other.findings) &&
 		s.facets[IPv4].equal(&other.facets[IPv4]) &&
@@ -148,14 +141,14 @@ func (r specReader) settings(svc *corev1.Service) {
 	if p := svc.Spec.HealthCheckNodePort; svc.Spec.Type == corev1.ServiceTypeLoadBalancer && s.external == Local && isPort(p) {
 		s.healthCheck = uint16(p)
 	}
-	if v, set := svc.Annotations[AnnotationScheduler]; set {
+	if v, set := svc.Annotations[v1alpha2.AnnotationScheduler]; set {
 		if slices.Contains(schedulers(), v) {
 			s.scheduler = v
 		} else {
 			r.find(ReasonScheduler, quotable(v))
 		}
 	}
-	switch v, set := svc.Annotations[AnnotationHash]; {
+	switch v, set := svc.Annotations[v1alpha2.AnnotationHash]; {
 	case !set:
 	case v == HashSource.String():
 		s.hash = HashSource

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // ready is an endpoint, for Services that need one.
@@ -27,7 +29,7 @@ func TestFrontends(t *testing.T) {
 		{"no cluster IP yet, whatever clusterIPs says", []func(*corev1.Service){func(s *corev1.Service) { s.Spec.ClusterIP = "" }}, ""},
 		{"headless, whatever clusterIPs says", []func(*corev1.Service){func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }}, ""},
 		{"ExternalName", []func(*corev1.Service){func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }}, ""},
-		{"for another proxy", []func(*corev1.Service){label(labelProxyName)}, ""},
+		{"for another proxy", []func(*corev1.Service){label(v1alpha2.LabelServiceProxyName)}, ""},
 		{"node port", []func(*corev1.Service){nodePort(30080)}, "ClusterIP 10.96.0.1:80, NodePort 0.0.0.0:30080"},
 		{
 			"all kinds, sorted", []func(*corev1.Service){nodePort(30080), externalIPs("192.0.2.8", "2001:db8::8"), ingress("192.0.2.10", "192.0.2.9", "2001:db8::9")},
@@ -145,14 +147,14 @@ func TestAnnotations(t *testing.T) {
 		hash       Hash
 		finding    string
 	}{
-		{AnnotationScheduler, "mh", "mh", HashNone, ""},
-		{AnnotationScheduler, "fair", "", HashNone, prefix + `scheduler is "fair", which is no IPVS scheduler, and has no effect: use one of rr, wrr,`},
-		{AnnotationScheduler, "", "", HashNone, prefix + `scheduler is "", which`},
-		{AnnotationHash, "source", "", HashSource, ""},
-		{AnnotationHash, "source-port", "", HashSourcePort, ""},
-		{AnnotationHash, "Source", "", HashNone, prefix + `hash is "Source" and has no effect: use source or source-port, or remove it`},
-		{AnnotationHash, "", "", HashNone, prefix + `hash is "" and has no effect`},
-		{AnnotationHash, strings.Repeat("x", 1000), "", HashNone, prefix + `hash is "` + strings.Repeat("x", 64) + `..." and`},
+		{v1alpha2.AnnotationScheduler, "mh", "mh", HashNone, ""},
+		{v1alpha2.AnnotationScheduler, "fair", "", HashNone, prefix + `scheduler is "fair", which is no IPVS scheduler, and has no effect: use one of rr, wrr,`},
+		{v1alpha2.AnnotationScheduler, "", "", HashNone, prefix + `scheduler is "", which`},
+		{v1alpha2.AnnotationHash, "source", "", HashSource, ""},
+		{v1alpha2.AnnotationHash, "source-port", "", HashSourcePort, ""},
+		{v1alpha2.AnnotationHash, "Source", "", HashNone, prefix + `hash is "Source" and has no effect: use source or source-port, or remove it`},
+		{v1alpha2.AnnotationHash, "", "", HashNone, prefix + `hash is "" and has no effect`},
+		{v1alpha2.AnnotationHash, strings.Repeat("x", 1000), "", HashNone, prefix + `hash is "` + strings.Repeat("x", 64) + `..." and`},
 	} {
 		t.Run(test.key+"="+test.value[:min(9, len(test.value))], func(t *testing.T) {
 			s := feed(newState(), svc("web", annotation(test.key, test.value)))

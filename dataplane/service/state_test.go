@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/api/v1alpha2"
 )
 
 // summary returns changes as "+web http -other http", and the checks as
@@ -64,6 +66,18 @@ func TestSequence(t *testing.T) {
 		{"an endpoint", func() { s.SetEndpointSlice(epSlice("a", "web", ready, "10.0.0.2 here rs")) }, "~web http IPv4"},
 		{"an endpoint moves to another slice, seen in both", func() { s.SetEndpointSlice(epSlice("b", "web", "10.0.0.2 here rs")) }, ""},
 		{"and then in one", func() { s.SetEndpointSlice(epSlice("a", "web", ready)) }, ""},
+		{"weights of others", func() { s.SetService(svc("web", createdAt(2000), weighted("10.0.0.9=2,worker-9=0"))) }, ""},
+		{"the weight of an endpoint", func() { s.SetService(svc("web", createdAt(2000), weighted("10.0.0.2=2"))) }, "~web http IPv4"},
+		{"the same weight, said otherwise", func() { s.SetService(svc("web", createdAt(2000), weighted(" 10.0.0.2 = 02 , 10.0.0.1=1 "))) }, ""},
+		{"the same weight, by the node", func() { s.SetService(svc("web", createdAt(2000), weighted("here=2,10.0.0.1=1"))) }, ""},
+		{"another weight", func() { s.SetService(svc("web", createdAt(2000), weighted("10.0.0.2=0"))) }, "~web http IPv4"},
+		{"an endpoint with a weight goes", func() { s.DeleteEndpointSlice(named("b")) }, "~web http IPv4"},
+		{"and comes back", func() { s.SetEndpointSlice(epSlice("b", "web", "10.0.0.2 here rs")) }, "~web http IPv4"},
+		{"no weights", func() { s.SetService(svc("web")) }, "~web http IPv4"},
+		{"a weight by a node where no endpoint is", func() { s.SetService(svc("web", weighted("there=3"))) }, ""},
+		{"an endpoint moves there", func() { s.SetEndpointSlice(epSlice("b", "web", "10.0.0.2 there rs")) }, "~web http IPv4"},
+		{"and to a node unheard of", func() { s.SetEndpointSlice(epSlice("b", "web", "10.0.0.2 elsewhere rs")) }, "~web http IPv4"},
+		{"and back, without weights", func() { feed(s, epSlice("b", "web", "10.0.0.2 here rs"), svc("web")) }, ""},
 		{"another port", func() { s.SetService(svc("web", two)) }, "+web a IPv4"},
 		{"another family", func() { s.SetService(svc("web", two, clusterIPs("10.96.0.1", "fd00::1"))) }, "+web a IPv6, +web http IPv6"},
 		{"ports in another order", func() {
@@ -73,8 +87,10 @@ func TestSequence(t *testing.T) {
 		{"two Services at once, sorted", func() {
 			feed(s, svc("z", clusterIPs("10.96.0.3")), svc("b", clusterIPs("10.96.0.4")), svc("web", nodePort(30080)))
 		}, "+b http IPv4, ~web http IPv4, +z http IPv4"},
-		{"a finding", func() { s.SetService(svc("z", clusterIPs("10.96.0.3"), annotation(AnnotationHash, "x"))) }, "!z 1"},
-		{"the same finding", func() { s.SetService(svc("z", clusterIPs("10.96.0.3"), annotation(AnnotationHash, "x"), createdAt(5))) }, ""},
+		{"a finding", func() { s.SetService(svc("z", clusterIPs("10.96.0.3"), annotation(v1alpha2.AnnotationHash, "x"))) }, "!z 1"},
+		{"the same finding", func() {
+			s.SetService(svc("z", clusterIPs("10.96.0.3"), annotation(v1alpha2.AnnotationHash, "x"), createdAt(5)))
+		}, ""},
 		{"no finding", func() { s.SetService(svc("z", clusterIPs("10.96.0.3"))) }, "!z 0"},
 		{"a finding about a slice", func() { s.SetEndpointSlice(epSlice("z", "z", "127.0.0.1 here rs")) }, "!z 1"},
 		{"the slice changes its Service", func() { s.SetEndpointSlice(epSlice("z", "b", "10.0.0.9 here rs")) }, "~b http IPv4, !z 0"},
@@ -83,7 +99,7 @@ func TestSequence(t *testing.T) {
 		}, "~b http IPv4"},
 		{"a slice that is not there is deleted", func() { s.DeleteEndpointSlice(named("z")) }, ""},
 		{"a Service that is not there is deleted", func() { s.DeleteService(named("none")) }, ""},
-		{"the Service goes to another proxy", func() { s.SetService(svc("web", label(labelProxyName))) }, "-web http IPv4"},
+		{"the Service goes to another proxy", func() { s.SetService(svc("web", label(v1alpha2.LabelServiceProxyName))) }, "-web http IPv4"},
 		{"and comes back, to the slices that outlived it", func() { s.SetService(svc("web")) }, "+web http IPv4"},
 		{"a slice goes", func() { s.DeleteEndpointSlice(named("a")) }, "~web http IPv4"},
 		{"the Services go", func() { s.DeleteService(named("web")); s.DeleteService(named("b")); s.DeleteService(named("z")) }, "-b http IPv4, -web http IPv4, -z http IPv4"},

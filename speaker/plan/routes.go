@@ -124,6 +124,12 @@ func (r *Routes) Changes() map[netip.Prefix]*Route {
 	return changes
 }
 
+// Has tells whether an address is announced.
+func (r *Routes) Has(addr netip.Addr) bool {
+	_, has := r.entries[addr]
+	return has
+}
+
 // Len returns how many addresses are announced.
 func (r *Routes) Len() int { return len(r.entries) }
 

@@ -61,7 +61,12 @@ func newUnpeered(t *testing.T, nodes int, routers ...lab.RouterOptions) *cluster
 // newUnpeeredWith is newUnpeered whose speakers have further arguments.
 func newUnpeeredWith(t *testing.T, nodes int, speakerArgs []string, routers ...lab.RouterOptions) *cluster {
 	t.Helper()
-	c := newCluster(t, nodes)
+	return newCluster(t, nodes).join(speakerArgs, routers...)
+}
+
+// join adds routers, and starts Fairway.
+func (c *cluster) join(speakerArgs []string, routers ...lab.RouterOptions) *cluster {
+	c.t.Helper()
 	for _, opts := range routers {
 		c.addRouter(opts)
 	}

@@ -32,6 +32,7 @@ type failure struct {
 func (c *cluster) ask(from *lab.Namespace, perSecond int, urls ...string) *traffic {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	tr := &traffic{name: from.Name(), cancel: cancel}
+	c.t.Cleanup(func() { cancel(); tr.done.Wait() })
 	tr.done.Go(func() {
 		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer ticker.Stop()

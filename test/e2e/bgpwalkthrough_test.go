@@ -72,12 +72,11 @@ func connectingBIRD(nodes int) lab.RouterOptions {
 // TestBGPWalkthrough is what a user of OpenELB does on the first day with BGP.
 func TestBGPWalkthrough(t *testing.T) {
 	for _, opts := range []lab.RouterOptions{frrRouter(), connectingBIRD(3)} {
-		t.Run(opts.Kind.String(), func(t *testing.T) { walkThroughBGP(t, opts) })
+		t.Run(opts.Kind.String(), func(t *testing.T) { walkThroughBGP(t, newUnpeered(t, 3, opts)) })
 	}
 }
 
-func walkThroughBGP(t *testing.T, opts lab.RouterOptions) {
-	c := newUnpeered(t, 3, opts)
+func walkThroughBGP(t *testing.T, c *cluster) {
 	r := c.Router("r1")
 	pods := []string{"bgp-openelb-n1", "bgp-openelb-n2", "bgp-openelb-n3"}
 	for i, pod := range pods {

@@ -36,6 +36,9 @@ type cluster struct {
 	api        client.WithWatch
 	controller *lab.Process
 	speakers   map[string]*lab.Process
+	// dataplane is what the speakers forward with in place of kube-proxy, ""
+	// for nodes with a kube-proxy.
+	dataplane string
 }
 
 // newCluster makes a lab with a cluster and Fairway's kinds and rights, but
@@ -44,16 +47,24 @@ type cluster struct {
 // the test.
 func newCluster(t *testing.T, nodes int) *cluster {
 	t.Helper()
+	return newClusterWith(t, lab.Options{Nodes: nodes}, "")
+}
+
+// newClusterWith is newCluster whose speakers forward traffic themselves, if
+// dataplane names with what.
+func newClusterWith(t *testing.T, opts lab.Options, dataplane string) *cluster {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this test makes network namespaces: run it as root")
 	}
 	ctrllog.SetLogger(logr.Discard()) // the client warns if it has none
 	ctx := t.Context()
-	l, err := lab.New(ctx, lab.Options{Nodes: nodes, Log: t.Logf})
+	opts.Log = t.Logf
+	l, err := lab.New(ctx, opts)
 	if err != nil {
 		t.Fatalf("making a lab: %v", err)
 	}
-	c := &cluster{Lab: l, t: t, speakers: map[string]*lab.Process{}}
+	c := &cluster{Lab: l, t: t, speakers: map[string]*lab.Process{}, dataplane: dataplane}
 	t.Cleanup(c.close)
 	if err := l.StartCluster(ctx); err != nil {
 		t.Fatalf("starting the cluster: %v", err)
@@ -81,7 +92,18 @@ func newCluster(t *testing.T, nodes int) *cluster {
 // newFairway is newCluster with the controller and a speaker on every node.
 func newFairway(t *testing.T, nodes int) *cluster {
 	t.Helper()
-	c := newCluster(t, nodes)
+	return newCluster(t, nodes).startFairway()
+}
+
+// newForwarding is newCluster without kube-proxy: the speakers forward.
+func newForwarding(t *testing.T, nodes int, dataplane string) *cluster {
+	t.Helper()
+	return newClusterWith(t, lab.Options{Nodes: nodes, KubeProxy: lab.NoKubeProxy}, dataplane)
+}
+
+// startFairway starts the controller, and a speaker on every node.
+func (c *cluster) startFairway() *cluster {
+	c.t.Helper()
 	c.startController()
 	for _, node := range c.Nodes() {
 		c.startSpeaker(node.Name())
@@ -93,7 +115,12 @@ func newFairway(t *testing.T, nodes int) *cluster {
 // Service of config/samples/layer2.yaml, which the client reaches.
 func newServed(t *testing.T) *cluster {
 	t.Helper()
-	c := newFairway(t, 3)
+	return newFairway(t, 3).serve()
+}
+
+// serve does as newServed says.
+func (c *cluster) serve() *cluster {
+	c.t.Helper()
 	c.kubectl("create", "namespace", "dev")
 	c.pods("dev", "nginx", "n1", "n2", "n3")
 	c.kubectl("apply", "-f", "config/samples/layer2.yaml")
@@ -177,6 +204,9 @@ func (c *cluster) startController(args ...string) {
 
 func (c *cluster) startSpeaker(node string, args ...string) {
 	c.t.Helper()
+	if c.dataplane != "" {
+		args = append([]string{"--dataplane", c.dataplane}, args...)
+	}
 	process, err := c.StartSpeaker(c.t.Context(), node, args...)
 	if err != nil {
 		c.t.Fatalf("starting the speaker of %s: %v", node, err)

@@ -10,7 +10,10 @@ import (
 // TestWalkthrough is what a user of OpenELB does on the first day, in order,
 // in one cluster.
 func TestWalkthrough(t *testing.T) {
-	c := newServed(t)
+	walkThrough(t, newServed(t))
+}
+
+func walkThrough(t *testing.T, c *cluster) {
 	c.run("kubectl get eip shows the pool", func(t *testing.T) {
 		c.eventually("kubectl get eip", func() string {
 			lines := strings.Split(c.kubectl("get", "eip"), "\n")

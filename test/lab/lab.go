@@ -43,6 +43,9 @@ type Options struct {
 	Nodes int
 	// Interface is the name of the nodes' link to the switch, "eth33" if empty.
 	Interface string
+	// KubeProxy is the mode of the nodes' kube-proxy, "nftables" if empty, or
+	// "none" for nodes without one.
+	KubeProxy string
 	// Root is the repository; found from the working directory upwards if empty.
 	Root string
 	// BinDir holds the programs that the lab starts (kubernetes, kubectl,
@@ -71,10 +74,12 @@ type Lab struct {
 	namespaces map[*Namespace]bool
 	pods       map[string]*RunningPod // by namespace/name
 	routers    []*Router
-	partitions map[[2]string]bool // pairs of hosts, each sorted by name
-	podCount   int                // ever created; numbers are not used again
-	kept       bool
-	closed     bool
+	// kubeProxies are by node.
+	kubeProxies map[string]*Process
+	partitions  map[[2]string]bool // pairs of hosts, each sorted by name
+	podCount    int                // ever created; numbers are not used again
+	kept        bool
+	closed      bool
 }
 
 // New removes the labs whose programs died, then makes a lab: namespaces, links
@@ -94,7 +99,7 @@ func New(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: opts, state: st, namespaces: map[*Namespace]bool{}, pods: map[string]*RunningPod{}, partitions: map[[2]string]bool{}}
+	l := &Lab{opts: opts, state: st, namespaces: map[*Namespace]bool{}, pods: map[string]*RunningPod{}, kubeProxies: map[string]*Process{}, partitions: map[[2]string]bool{}}
 	l.opts.Name = st.id
 	defer func() {
 		if err != nil {

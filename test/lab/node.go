@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,9 @@ const (
 	podCIDR6 = "fd00:10:244::/48"
 )
 
+// NoKubeProxy is the value of Options.KubeProxy for nodes without one.
+const NoKubeProxy = "none"
+
 // kubeProxyMetrics is where a node's kube-proxy says how it is.
 const kubeProxyMetrics = "127.0.0.1:10249"
 
@@ -41,6 +45,9 @@ func (l *Lab) joinNode(ctx context.Context, node *Host, number int) error {
 	}
 	if err := l.createNode(ctx, node, number); err != nil {
 		return err
+	}
+	if l.opts.KubeProxy == NoKubeProxy {
+		return nil
 	}
 	// kube-proxy reads its node's addresses once, so it comes last.
 	return l.startKubeProxy(ctx, node)
@@ -145,6 +152,9 @@ func (l *Lab) startKubeProxy(ctx context.Context, node *Host) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.kubeProxies[node.name] = proxy
+	l.mu.Unlock()
 	return poll(ctx, "kube-proxy on "+node.name+" has written its rules", func() error {
 		if !proxy.Running() {
 			return fmt.Errorf("it ended: %w", proxy.Err())
@@ -155,6 +165,13 @@ func (l *Lab) startKubeProxy(ctx context.Context, node *Host) error {
 		}
 		return syncedBothFamilies(metrics)
 	})
+}
+
+// KubeProxy returns that of a node, nil if it has none.
+func (l *Lab) KubeProxy(node string) *Process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kubeProxies[node]
 }
 
 // syncedBothFamilies reads kube-proxy's metrics: the time of the last complete
@@ -176,7 +193,7 @@ func syncedBothFamilies(metrics string) error {
 func (l *Lab) kubeProxyConfig(node *Host) string {
 	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-mode: nftables
+mode: %s
 hostnameOverride: %s
 clientConnection:
   kubeconfig: %s
@@ -192,5 +209,6 @@ conntrack: {maxPerCore: 0, min: 0}
 oomScoreAdj: 0
 # Rules follow the objects quickly; the default of 1 s is for big clusters.
 nftables: {minSyncPeriod: 50ms, syncPeriod: 30s}
-`, node.name, filepath.Join(l.controlPlaneDir(), "kube-proxy.kubeconfig"), podCIDR4, podCIDR6, kubeProxyMetrics)
+iptables: {minSyncPeriod: 50ms, syncPeriod: 30s}
+`, cmp.Or(l.opts.KubeProxy, "nftables"), node.name, filepath.Join(l.controlPlaneDir(), "kube-proxy.kubeconfig"), podCIDR4, podCIDR6, kubeProxyMetrics)
 }

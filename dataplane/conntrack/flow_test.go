@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -56,19 +55,18 @@ func (w world) set(changes ...any) (list []service.PortChange) {
 	return list
 }
 
-func (w world) ports() iter.Seq2[service.PortName, *service.Port] {
-	return func(yield func(service.PortName, *service.Port) bool) {
-		for name, port := range w {
-			if !yield(name, port) {
-				return
-			}
+// follow has an index of each family follow changes.
+func follow(x *[2]index, changes []service.PortChange) {
+	for i := range changes {
+		if name := changes[i].Name; name.Protocol == service.UDP {
+			x[name.Family].take(&changes[i])
 		}
 	}
 }
 
 // entry is of UDP and written "10.96.0.1:53 > 10.0.0.1:5353": the destination
 // and the reply's source. Without the latter it is not translated.
-func entry(text string) Entry {
+func entry(text string) flow {
 	to, from, translated := strings.Cut(text, " > ")
 	if !translated {
 		from = to
@@ -77,10 +75,12 @@ func entry(text string) Entry {
 	if strings.HasPrefix(text, "[") {
 		client = netip.MustParseAddrPort("[2001:db8::9]:4000")
 	}
-	return Entry{service.UDP, client, netip.MustParseAddrPort(to), netip.MustParseAddrPort(from), client}
+	return flow{service.UDP, client, netip.MustParseAddrPort(to), netip.MustParseAddrPort(from), client}
 }
 
 var local = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")}
+
+var own = newAddressSet(local)
 
 // TestStale makes changes to a world and asks of entries.
 func TestStale(t *testing.T) {
@@ -144,6 +144,20 @@ func TestStale(t *testing.T) {
 			kept:  []string{"192.0.2.7:30053", "192.0.2.7:30053 > 10.0.0.1:53", "10.0.0.1:30053", "192.0.2.1:30054"},
 		},
 		{
+			name:   "a node port changes hands",
+			before: []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:54 > 10.0.0.2:53"},
+			now:    []any{dns, "10.96.0.1:53 > 10.0.0.1:53", app, "10.96.0.2:54 node:30053 > 10.0.0.2:53"},
+			stale:  []string{"192.0.2.1:30053 > 10.0.0.1:53"},
+			kept:   []string{"192.0.2.1:30053 > 10.0.0.2:53", "10.96.0.1:53 > 10.0.0.1:53"},
+		},
+		{
+			name:   "two Services swap addresses",
+			before: []any{dns, "10.96.0.1:53 > 10.0.0.1:53", app, "10.96.0.2:53 > 10.0.0.2:53"},
+			now:    []any{dns, "10.96.0.2:53 > 10.0.0.1:53", app, "10.96.0.1:53 > 10.0.0.2:53"},
+			stale:  []string{"10.96.0.1:53 > 10.0.0.1:53", "10.96.0.2:53 > 10.0.0.2:53"},
+			kept:   []string{"10.96.0.2:53 > 10.0.0.1:53", "10.96.0.1:53 > 10.0.0.2:53"},
+		},
+		{
 			name:   "an external IP of the node goes before the node port of another",
 			before: []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:30053 192.0.2.1:30053 > 10.0.0.9:1"},
 			now:    []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.2:53"},
@@ -176,19 +190,38 @@ func TestStale(t *testing.T) {
 			stale:  []string{"10.96.0.2:54 > 10.0.0.2:54"},
 			kept:   []string{"10.96.0.1:53 > 10.0.0.9:53"},
 		},
+		{
+			name:   "nor by the number of its port",
+			before: []any{dns, "10.96.0.1:53 > 10.0.0.1:53", app, "10.96.0.2:53 > 10.0.0.2:53"},
+			now:    []any{app, "10.96.0.2:53 > 10.0.0.3:53"},
+			stale:  []string{"10.96.0.2:53 > 10.0.0.2:53"},
+			kept:   []string{"10.96.0.1:53 > 10.0.0.9:53"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := world{}
-			w.set(test.before...)
-			stale := Find(w.set(test.now...), w.ports())
-			for _, text := range test.stale {
-				if !stale.Has(entry(text), NewAddresses(local)) {
-					t.Errorf("%s is kept", text)
+			for _, order := range []string{"", ", in the other order"} {
+				w, x := world{}, [2]index{}
+				follow(&x, w.set(test.before...))
+				x[service.IPv4].done()
+				x[service.IPv6].done()
+				now := w.set(test.now...)
+				if order != "" {
+					slices.Reverse(now)
 				}
-			}
-			for _, text := range test.kept {
-				if stale.Has(entry(text), NewAddresses(local)) {
-					t.Errorf("%s is stale", text)
+				follow(&x, now)
+				stale := func(text string) bool {
+					e := entry(text)
+					return x[e.family()].stale(&e, &own)
+				}
+				for _, text := range test.stale {
+					if !stale(text) {
+						t.Errorf("%s is kept%s", text, order)
+					}
+				}
+				for _, text := range test.kept {
+					if stale(text) {
+						t.Errorf("%s is stale%s", text, order)
+					}
 				}
 			}
 		})
@@ -198,66 +231,118 @@ func TestStale(t *testing.T) {
 // TestPolicyFlips changes what is not about endpoints: flows stay, and what
 // was not translated goes.
 func TestPolicyFlips(t *testing.T) {
-	w, dns := world{}, name("dns", service.UDP, service.IPv4)
-	w.set(dns, "203.0.113.1:53 > 10.0.0.1:53")
+	w, dns, x := world{}, name("dns", service.UDP, service.IPv4), [2]index{}
+	follow(&x, w.set(dns, "203.0.113.1:53 > 10.0.0.1:53"))
+	x[service.IPv4].done()
 	changes := w.set(dns, "203.0.113.1:53 > 10.0.0.1:53")
 	changes[0].Before.ExternalPolicy = service.Local
-	stale := Find(changes, w.ports())
-	if !stale.Has(entry("203.0.113.1:53"), Addresses{}) || stale.Has(entry("203.0.113.1:53 > 10.0.0.1:53"), Addresses{}) {
+	follow(&x, changes)
+	black, served := entry("203.0.113.1:53"), entry("203.0.113.1:53 > 10.0.0.1:53")
+	if !x[service.IPv4].stale(&black, &own) || x[service.IPv4].stale(&served, &own) {
 		t.Error("not exactly what is not translated is stale")
 	}
 }
 
 func TestOnlyUDP(t *testing.T) {
 	for _, protocol := range []service.Protocol{service.TCP, service.SCTP} {
-		w := world{}
-		stale := Find(w.set(name("web", protocol, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53"), w.ports())
-		if stale.Any(service.IPv4) {
-			t.Errorf("a change of %s is looked at", protocol)
+		c := &Cleaner{kernel: &fake{}}
+		if err := c.Clean(world{}.set(name("web", protocol, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53")); err != nil || len(c.families[service.IPv4].owners) > 0 {
+			t.Errorf("a port of %s is looked at (error %v)", protocol, err)
 		}
-		stale = Find(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53"), w.ports())
+		x := index{all: true}
+		x.take(&world{}.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53")[0])
 		e := entry("10.96.0.1:53 > 10.0.0.9:53")
-		if !stale.Has(e, Addresses{}) {
+		if !x.stale(&e, &own) {
 			t.Error("an entry of UDP is kept")
 		}
-		if e.Protocol = protocol; stale.Has(e, Addresses{}) {
+		if e.protocol = protocol; x.stale(&e, &own) {
 			t.Errorf("an entry of %s is stale", protocol)
 		}
 	}
 }
 
+// TestNeeds makes changes to an index and asks what they take to look at.
 func TestNeeds(t *testing.T) {
-	w := world{}
-	stale := Find(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53"), w.ports())
-	if !stale.Any(service.IPv4) || stale.Any(service.IPv6) || stale.NeedsLocal(service.IPv4) {
-		t.Error("a cluster IP needs a look at its family, and not at the node's addresses")
+	dns, app := name("dns", service.UDP, service.IPv4), name("app", service.UDP, service.IPv4)
+	for _, test := range []struct {
+		name          string
+		before, now   []any
+		search, local bool
+	}{
+		{name: "nothing"},
+		{name: "a cluster IP", now: []any{dns, "10.96.0.1:53 > 10.0.0.1:53"}, search: true},
+		{name: "a node port", now: []any{dns, "node:30053 > 10.0.0.1:53"}, search: true, local: true},
+		{name: "without endpoints", now: []any{dns, "10.96.0.1:53 node:30053"}},
+		{name: "the Service goes", before: []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53"}, now: []any{dns, ""}},
+		{name: "the node port of another", before: []any{dns, "node:30053 > 10.0.0.1:53"}, now: []any{app, "10.96.0.1:53 > 10.0.0.1:53"}, search: true},
+		{name: "an address uncovers the node port of another", before: []any{dns, "node:30053 > 10.0.0.1:53", app, "192.0.2.1:30053"}, now: []any{app, ""}, search: true, local: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, x := world{}, [2]index{}
+			follow(&x, w.set(test.before...))
+			x[service.IPv4].done()
+			follow(&x, w.set(test.now...))
+			if search, local := x[service.IPv4].needs(); search != test.search || local != test.local {
+				t.Errorf("search %v, the node's addresses %v; want %v, %v", search, local, test.search, test.local)
+			}
+			if search, _ := x[service.IPv6].needs(); search {
+				t.Error("the other family is searched")
+			}
+		})
 	}
-	stale = Find(w.set(name("dns", service.UDP, service.IPv6), "[fd00::1]:53 node6:30053"), w.ports())
-	if stale.Any(service.IPv4) || !stale.NeedsLocal(service.IPv6) {
-		t.Error("a node port needs the node's addresses of its family alone")
+	x := index{all: true}
+	if search, local := x.needs(); search || local {
+		t.Error("a search for no ports")
 	}
-	stale = Find(nil, nil)
-	if stale.Any(service.IPv4) || stale.Any(service.IPv6) {
-		t.Error("no change is looked at")
+	x.take(&world{}.set(dns, "10.96.0.1:53 > 10.0.0.1:53")[0])
+	if search, local := x.needs(); !search || local {
+		t.Error("a search for a cluster IP alone asks for the node's addresses, or there is none")
+	}
+	x.take(&world{}.set(app, "node:30053 > 10.0.0.1:53")[0])
+	if _, local := x.needs(); !local {
+		t.Error("a search for a node port does not ask for the node's addresses")
 	}
 }
 
-// BenchmarkHas looks at an entry, among 10,000 UDP Services.
-func BenchmarkHas(b *testing.B) {
-	w := world{}
-	var changes []service.PortChange
-	for i := range 10_000 {
-		changes = append(changes, w.set(name(fmt.Sprint(i), service.UDP, service.IPv4),
-			fmt.Sprintf("10.96.%d.%d:53 node:%d > 10.0.0.1:53 10.0.0.2:53", i>>8, i&255, 20000+i))...)
-	}
-	stale, addresses := Find(changes, w.ports()), NewAddresses(local)
-	entries := []Entry{entry("10.96.0.1:53 > 10.0.0.2:53"), entry("192.0.2.1:20001 > 10.0.0.2:53"), entry("198.51.100.1:443")}
+// BenchmarkStale looks at an entry, among 10,000 UDP Services.
+func BenchmarkStale(b *testing.B) {
+	x := [2]index{{all: true}}
+	follow(&x, many(10_000))
+	entries := []flow{entry("10.96.0.1:53 > 10.0.0.2:53"), entry("192.0.2.1:20001 > 10.0.0.2:53"), entry("198.51.100.1:443")}
 	b.ReportAllocs()
 	for b.Loop() {
-		for _, e := range entries {
-			if stale.Has(e, addresses) {
-				b.Fatal(e)
+		for i := range entries {
+			if x[service.IPv4].stale(&entries[i], &own) {
+				b.Fatal(entries[i])
 			}
 		}
 	}
+}
+
+// BenchmarkChange follows a change of one of 10,000 UDP Services.
+func BenchmarkChange(b *testing.B) {
+	x := [2]index{{all: true}}
+	all := many(10_000)
+	follow(&x, all)
+	x[service.IPv4].done()
+	swap := all[5000]
+	swap.Before = swap.After
+	b.ReportAllocs()
+	for b.Loop() {
+		x[service.IPv4].take(&swap)
+		if search, _ := x[service.IPv4].needs(); !search {
+			b.Fatal("nothing to do")
+		}
+		x[service.IPv4].done()
+	}
+}
+
+// many are the changes that make n UDP Services of three frontends.
+func many(n int) (changes []service.PortChange) {
+	w := world{}
+	for i := range n {
+		changes = append(changes, w.set(name(fmt.Sprint(i), service.UDP, service.IPv4),
+			fmt.Sprintf("10.96.%d.%d:53 198.18.%d.%d:53 node:%d > 10.0.0.1:53 10.0.0.2:53", i>>8, i&255, i>>8, i&255, 20000+i))...)
+	}
+	return changes
 }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/fairway-lb/fairway/dataplane/kubeproxy"
+	"github.com/fairway-lb/fairway/internal/note"
+)
+
+// takeoverInterval is how often one looks whether a kube-proxy has gone, which
+// nobody tells.
+const takeoverInterval = 10 * time.Second
+
+// takeover removes what a kube-proxy has left in the kernel, once Fairway's own
+// rules are there and no kube-proxy runs any more. It is a manager's Runnable.
+type takeover struct {
+	found      kubeproxy.Found // at the start
+	forwarding <-chan struct{} // closed when Fairway's rules are in the kernel
+	node       *corev1.Node
+	recorder   events.EventRecorder
+	log        logr.Logger
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every speaker
+// runs this.
+func (t *takeover) NeedLeaderElection() bool { return false }
+
+// Start works until all is removed, or ctx is done.
+func (t *takeover) Start(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-t.forwarding:
+	}
+	if t.found.Running {
+		note.Write(t.recorder, t.node, corev1.EventTypeWarning, "KubeProxyRunning", "Forward",
+			fmt.Sprintf("Fairway's dataplane forwards on node %s, and so does a kube-proxy (%s). Remove kube-proxy, or set --dataplane=none", t.node.Name, t.found.Reason))
+	}
+	ticker := time.NewTicker(takeoverInterval)
+	defer ticker.Stop()
+	for !t.done(ctx) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// done removes what there is to remove, if it may.
+func (t *takeover) done(ctx context.Context) bool {
+	// Fairway itself answers at the health port now: the other one has to do.
+	found, err := kubeproxy.Detect(ctx, kubeproxy.Addresses{Metrics: kubeproxy.DefaultAddresses().Metrics})
+	if err != nil || found.Running {
+		return false
+	}
+	left, err := kubeproxy.Leftovers(ctx)
+	if err != nil {
+		t.log.Error(err, "Looking for what kube-proxy has left")
+	}
+	if len(left) == 0 {
+		return err == nil
+	}
+	t.log.Info("Removing what kube-proxy has left", "what", left)
+	if err := kubeproxy.Remove(ctx, kubeproxy.Config{}); err != nil {
+		t.log.Error(err, "Removing what kube-proxy has left")
+		return false
+	}
+	return true
+}
