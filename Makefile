@@ -29,7 +29,7 @@ test: install lint check-generated test-pure test-cluster ## Install what is mis
 
 .PHONY: test-pure
 test-pure: ## Run the tests that need no cluster (root for those with packets)
-	go test -race $(PURE)
+	go test -race -timeout 40m $(PURE)
 	@go run ./build/gobgp $(GUARDED)
 	go test -race -tags guarded -modfile=$(GUARDED)/go.mod ./speaker/bgp
 

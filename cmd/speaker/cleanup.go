@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/fairway-lb/fairway/dataplane/iptables"
 	"github.com/fairway-lb/fairway/dataplane/nftables"
 )
 
@@ -20,6 +21,7 @@ var cleanups = []struct {
 	remove    func() error
 }{
 	{dataplaneNFTables, nftables.Cleanup},
+	{dataplaneIPTables, iptables.Cleanup},
 }
 
 // cleanup is the command. It returns the code to exit with.

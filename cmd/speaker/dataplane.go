@@ -28,6 +28,7 @@ import (
 	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/dataplane/conntrack"
 	"github.com/fairway-lb/fairway/dataplane/healthcheck"
+	"github.com/fairway-lb/fairway/dataplane/iptables"
 	"github.com/fairway-lb/fairway/dataplane/kubeproxy"
 	"github.com/fairway-lb/fairway/dataplane/nftables"
 	"github.com/fairway-lb/fairway/dataplane/service"
@@ -42,6 +43,7 @@ const (
 	dataplaneAuto     = "auto"
 	dataplaneNone     = "none"
 	dataplaneNFTables = "nftables"
+	dataplaneIPTables = "iptables"
 )
 
 // unhealthyAfter is how long a change may wait before /healthz says so: as
@@ -60,7 +62,7 @@ type forwarding struct {
 }
 
 func (f *forwarding) flags() {
-	flag.StringVar(&f.dataplane, "dataplane", dataplaneAuto, "What forwards the traffic of Services on this node: nftables; none, which leaves it to kube-proxy or the network plugin; or auto, which is none where a kube-proxy runs and nftables elsewhere")
+	flag.StringVar(&f.dataplane, "dataplane", dataplaneAuto, "What forwards the traffic of Services on this node: nftables; iptables; none, which leaves it to kube-proxy or the network plugin; or auto, which is none where a kube-proxy runs and nftables elsewhere")
 	flag.StringVar(&f.detectLocal, "detect-local", "pod-cidr", "How traffic of this node's pods is told from others': pod-cidr, by spec.podCIDRs of the Node; a list of CIDRs; interface-prefix=NAME, by the beginning of the names of their interfaces; bridge=NAME; or none")
 	flag.StringVar(&f.nodePortAddresses, "nodeport-addresses", "", "Which of the node's addresses answer at NodePorts: a list of CIDRs, or primary for the Node's InternalIPs. Default: all but the loopback")
 	flag.BoolVar(&f.localhost, "localhost-nodeports", false, "NodePorts answer processes of the node at 127.0.0.1 too. Sets net.ipv4.conf.all.route_localnet")
@@ -88,7 +90,7 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	if err := o.forwarding.setKernel(log); err != nil {
 		return nil, err
 	}
-	open, err := o.forwarding.backend(config)
+	open, err := o.forwarding.backend(config, log)
 	if err != nil {
 		return nil, err
 	}
@@ -140,12 +142,23 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 }
 
 // backend returns what makes the backend that the flags ask for.
-func (f *forwarding) backend(config dataplane.Config) (func() (dataplane.Backend, error), error) {
+func (f *forwarding) backend(config dataplane.Config, log logr.Logger) (func() (dataplane.Backend, error), error) {
 	switch f.dataplane {
 	case dataplaneNFTables:
 		return func() (dataplane.Backend, error) { return nftables.New(config) }, nil
+	case dataplaneIPTables:
+		return func() (dataplane.Backend, error) {
+			b, err := iptables.New(config, iptables.Auto)
+			if err != nil {
+				return nil, err
+			}
+			if unserved := b.Unserved(); unserved != nil {
+				log.Error(unserved, "Not all of the traffic can be forwarded")
+			}
+			return b, nil
+		}, nil
 	}
-	return nil, fmt.Errorf("--dataplane %q: must be one of auto, none, nftables", f.dataplane)
+	return nil, fmt.Errorf("--dataplane %q: must be one of auto, none, nftables, iptables", f.dataplane)
 }
 
 // config makes of the flags and the Node what the backend has to know.

@@ -18,7 +18,7 @@ import (
 )
 
 // dataplanes are those that work in the lab's namespaces.
-var dataplanes = []string{"nftables"}
+var dataplanes = []string{"nftables", "iptables"}
 
 // TestWalkthroughWithoutKubeProxy is the first day of a user, with layer 2 and
 // BGP, on nodes where Fairway alone forwards.

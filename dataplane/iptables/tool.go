@@ -1,0 +1,122 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fairway-lb/fairway/dataplane/service"
+)
+
+const (
+	// lockWait bounds how long a program waits for others that hold the lock.
+	lockWait = 5 * time.Second
+	// patience ends a program that hangs. Ten thousand Services take seconds.
+	patience = 2 * time.Minute
+	// exitResource is how iptables programs end that do not get the lock.
+	exitResource = 4
+)
+
+// errLocked is the lock of all programs of flavour legacy, which another one
+// holds.
+var errLocked = errors.New("another process holds the xtables lock (/run/xtables.lock)")
+
+// tool runs the programs of a flavour and family.
+type tool struct {
+	flavour               Flavour
+	family                service.Family
+	restorePath, savePath string
+	own                   *ownProcesses // may be nil
+	fed                   int           // lines, for tests
+}
+
+// save returns all tables as text.
+func (t *tool) save() (string, error) { return t.run(t.savePath, "") }
+
+// restore makes a change of one or several tables, each of which the kernel
+// takes as a whole or not at all.
+func (t *tool) restore(input string) error {
+	t.fed += strings.Count(input, "\n")
+	_, err := t.run(t.restorePath, input, "--noflush", "-w", strconv.Itoa(int(lockWait/time.Second)))
+	return err
+}
+
+func (t *tool) run(path, input string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &stderr
+	err := t.own.start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err == nil {
+		return out.String(), nil
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("not done after %v", patience)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitResource && strings.Contains(stderr.String(), "lock") {
+		return "", fmt.Errorf("%s: %w, for more than %v", path, errLocked, lockWait)
+	}
+	return "", fmt.Errorf("%s: %w: %s", path, err, explain(stderr.String(), input))
+}
+
+// lineNumber is how all programs name the line that they do not like: "line 3
+// failed", "Error occurred at line: 3".
+var lineNumber = regexp.MustCompile(`\bline:? (\d+)`)
+
+// explain joins what a program said with the lines that it was about.
+func explain(stderr, input string) string {
+	said := strings.Join(strings.FieldsFunc(stderr, func(r rune) bool { return r == '\n' }), "; ")
+	lines := strings.Split(input, "\n")
+	for _, found := range lineNumber.FindAllStringSubmatch(stderr, 3) {
+		if n, err := strconv.Atoi(found[1]); err == nil && n >= 1 && n <= len(lines) {
+			said += fmt.Sprintf("; line %d is %q", n, lines[n-1])
+		}
+	}
+	return said
+}
+
+// ownProcesses remembers the last programs that were run: by their process id,
+// which is their netlink port too, the news of their work is told from that of
+// others.
+type ownProcesses struct {
+	mu   sync.Mutex
+	last [64]uint32
+	next int
+}
+
+func (o *ownProcesses) start(cmd *exec.Cmd) error {
+	if o == nil {
+		return cmd.Start()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	o.last[o.next] = uint32(cmd.Process.Pid)
+	o.next = (o.next + 1) % len(o.last)
+	return nil
+}
+
+func (o *ownProcesses) has(pid uint32) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.last {
+		if p == pid {
+			return true
+		}
+	}
+	return false
+}
