@@ -125,9 +125,10 @@ func (r *reconciler) adopt(svc *corev1.Service, recorded []netip.Addr) {
 	if r.holds(svc) {
 		return
 	}
-	found := addressesIn(svc, r.ipam)
+	found, pool := addressesIn(svc, r.ipam), recordedPool(svc)
 	if len(found) == 0 && wanted(svc, r.options.DefaultLoadBalancer) {
 		found = slices.DeleteFunc(slices.Clone(recorded), r.ipam.InUse)
+		found, pool = likeliest(found, pool, r.ipam)
 	}
 	if r.adopted {
 		found = slices.DeleteFunc(found, r.ipam.InUse)
@@ -137,7 +138,25 @@ func (r *reconciler) adopt(svc *corev1.Service, recorded []netip.Addr) {
 	}
 	r.uids[wish.KeyOf(svc)] = svc.UID
 	asked, _ := wish.Of(svc, nil, r.hasPool) // what cannot be read is refused later
-	r.touch(r.ipam.Adopt(asked, found, recordedPool(svc))...)
+	r.touch(r.ipam.Adopt(asked, found, pool)...)
+}
+
+// likeliest puts those addresses that Eips record for a Service first that are
+// in the pool that it is marked with. If none is, the records are older than
+// the mark, and it does not tell where they come from.
+func likeliest(recorded []netip.Addr, pool string, pools *ipam.Allocator) (found []netip.Addr, origin string) {
+	var inPool, elsewhere []netip.Addr
+	for _, addr := range recorded {
+		if pools.Contains(pool, addr) {
+			inPool = append(inPool, addr)
+		} else {
+			elsewhere = append(elsewhere, addr)
+		}
+	}
+	if len(inPool) == 0 {
+		pool = ""
+	}
+	return slices.Concat(inPool, elsewhere), pool
 }
 
 // recordedIn reads the addresses that Eips record as used. OpenELB kept the

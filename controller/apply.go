@@ -19,15 +19,12 @@ import (
 // apply: our label and finalizer, the ingress, and our conditions.
 const fieldManager = "fairway-controller"
 
-// applyMark has a Service carry our finalizer and the name of the pool that
-// its address is from. A foreign address has none, and changes no label.
-func (r *reconciler) applyMark(ctx context.Context, req request, svc *corev1.Service, pool string) error {
-	if pool == "" {
-		pool = svc.Labels[v1alpha2.LabelPool]
-	}
+// applyMark has a Service carry our finalizer and a label with the name of a
+// pool, "" for none.
+func (r *reconciler) applyMark(ctx context.Context, req request, svc *corev1.Service, label string) error {
 	mark := applyTo(svc).WithFinalizers(v1alpha2.FinalizerService)
-	if pool != "" {
-		mark.WithLabels(map[string]string{v1alpha2.LabelPool: pool})
+	if label != "" {
+		mark.WithLabels(map[string]string{v1alpha2.LabelPool: label})
 	}
 	if err := r.client.Apply(ctx, mark, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
 		return refusedWrite(ctx, r.live, req, svc, err)
@@ -35,9 +32,10 @@ func (r *reconciler) applyMark(ctx context.Context, req request, svc *corev1.Ser
 	return r.wrote(req, svc, mark)
 }
 
-// applyStatus writes ingress and conditions. Without an ingress, that of
+// applyStatus writes ingress and conditions, and the label, all at once: the
+// status of a Service is written with its metadata. Without an ingress, that of
 // others is left alone.
-func (r *reconciler) applyStatus(ctx context.Context, req request, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
+func (r *reconciler) applyStatus(ctx context.Context, req request, svc *corev1.Service, label string, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
 	status := applycorev1.ServiceStatus()
 	for _, condition := range conditions {
 		if have := meta.FindStatusCondition(svc.Status.Conditions, condition.Type); have != nil && have.Status == condition.Status {
@@ -53,6 +51,9 @@ func (r *reconciler) applyStatus(ctx context.Context, req request, svc *corev1.S
 		status.WithLoadBalancer(applycorev1.LoadBalancerStatus().WithIngress(applyIngress(ingress)...))
 	}
 	applied := applyTo(svc).WithStatus(status)
+	if label != "" {
+		applied.WithLabels(map[string]string{v1alpha2.LabelPool: label})
+	}
 	if err := r.client.Status().Apply(ctx, applied, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
 		return refusedWrite(ctx, r.live, req, svc, err)
 	}
@@ -96,6 +97,7 @@ func (r *reconciler) wrote(req request, svc *corev1.Service, applied *applycorev
 		return fmt.Errorf("writing %s %s: the API server's answer has no version", req.kind, nameOf(req.NamespacedName))
 	}
 	svc.ResourceVersion = *applied.ResourceVersion
+	svc.Labels, svc.Finalizers = applied.Labels, applied.Finalizers
 	r.written[req] = svc.ResourceVersion
 	return nil
 }

@@ -29,6 +29,27 @@ func TestFreedPortHelpsWhoWaitsForTheKey(t *testing.T) {
 	w.shows("w", "10.0.0.1")
 }
 
+// A dual-stack Service that has an address of another pool than it asks for
+// waits for room of that family, too.
+func TestDualStackServiceThatKeepsAnotherPoolsAddressWaits(t *testing.T) {
+	for _, policy := range []corev1.IPFamilyPolicy{corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack} {
+		dual := func(svc *corev1.Service) {
+			svc.Spec.IPFamilyPolicy = &policy
+			svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		}
+		w := newWorld(t, eipOf("other", "10.1.0.1"), eipOf("eip", "10.0.0.1"))
+		w.lookAtEips("other", "eip")
+		w.create("t1", inPool)
+		w.create("w", annotated(v1alpha2.AnnotationPool, "other"))
+		w.edit("w", dual, inPool)
+		w.lookAtServices("w")
+		w.shows("w", "10.1.0.1")
+		w.remove("t1")
+		w.pass(time.Hour)
+		w.shows("w", "10.0.0.1")
+	}
+}
+
 // A limit that is raised while there is no room is not forgotten when there is.
 func TestQuotaRaisedWhileThePoolIsFull(t *testing.T) {
 	w := newWorld(t, eipOf("eip", "10.0.0.1-10.0.0.2", limits(map[string]v1alpha2.AddressLimit{"ns": 1})))

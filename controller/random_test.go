@@ -85,7 +85,15 @@ func (r *random) step() {
 		r.edit(name, deleted)
 	case n < 9 && svc != nil:
 		r.note("strip %s", name)
-		r.edit(name, func(svc *corev1.Service) { svc.Labels = nil })
+		what := r.rnd.IntN(3)
+		r.edit(name, func(svc *corev1.Service) {
+			if what != 0 {
+				svc.Labels = nil
+			}
+			if what != 1 {
+				svc.Finalizers = nil
+			}
+		})
 	case n < 10:
 		eip := r.eips[fmt.Sprintf("p%d", r.rnd.IntN(3))]
 		eip.Spec.Disable = !eip.Spec.Disable
@@ -99,7 +107,7 @@ func (r *random) step() {
 			r.queued = append(r.queued, requestForService(ipam.ServiceKey{Namespace: "ns", Name: name}))
 		}
 	case n < 12:
-		r.crashAfter = 1 + r.rnd.IntN(3)
+		r.crashAfter, r.crashTaken = 1+r.rnd.IntN(3), r.rnd.IntN(2) == 0
 		r.note("it dies after %d writes", r.crashAfter)
 	case n < 14:
 		r.note("the cache catches up with all")
@@ -254,6 +262,9 @@ func (r *random) nothingHelps(svc *corev1.Service) {
 		r.fail("%s has %v, and nobody told it that it could have %v", svc.Name, before, after.Held)
 	}
 	for _, held := range before {
+		if !r.r.ipam.Contains(held.Pool, held.Address) { // no pool changes its addresses here
+			r.fail("%s is said to have %s from Eip %s, which has it not", svc.Name, held.Address, held.Pool)
+		}
 		if !slices.Contains(shown(svc), held.Address.String()) {
 			r.fail("%s shows %v and holds %v", svc.Name, shown(svc), before)
 		}

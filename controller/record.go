@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -17,57 +18,71 @@ import (
 	"github.com/fairway-lb/fairway/controller/wish"
 )
 
-// record writes an outcome into the Service: the mark, the ingress, the
-// conditions. A Service gets its mark first, so that it is found when this
-// process dies between the two. One that moves and has its mark gets its
-// ingress first: a label that names the old pool beside the new address tells
-// how far the move got, the other way round it would say that the old address
-// had come from the new pool.
+// record writes an outcome into the Service. The finalizer comes first, so
+// that the Service is found when this process dies in between. The label is
+// written together with the ingress: if one of them named another pool than
+// the other is from, the next process could not tell whether a move was under
+// way or the pool's addresses had changed.
 func (r *reconciler) record(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome) (gained []ipam.Allocation, err error) {
 	_, leaving := r.ipam.Lookup(wish.KeyOf(svc))
-	if len(leaving) > 0 && controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) {
-		if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
+	was := svc.Labels[v1alpha2.LabelPool]
+	if len(outcome.Held) > 0 && !controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) {
+		if err := r.recordMark(ctx, req, svc, was); err != nil {
 			return nil, err
 		}
-		return gained, r.recordMark(ctx, req, svc, outcome.Held)
 	}
-	if err = r.recordMark(ctx, req, svc, outcome.Held); err != nil {
+	if gained, err = r.recordStatus(ctx, req, svc, outcome, leaving); err != nil {
 		return nil, err
 	}
-	return r.recordStatus(ctx, req, svc, outcome, leaving)
-}
-
-// recordMark marks a Service that holds something. One that does not, because
-// its pool was deleted by force, keeps no mark.
-func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, held []ipam.Allocation) error {
-	if len(held) == 0 {
-		original := svc.DeepCopy()
-		if !unmark(svc) {
-			return nil
+	if len(outcome.Held) == 0 {
+		return gained, r.recordUnmark(ctx, req, svc)
+	}
+	label := labelFor(svc, outcome.Held)
+	if svc.Labels[v1alpha2.LabelPool] != label { // there was no status to write
+		if err := r.recordMark(ctx, req, svc, label); err != nil {
+			return nil, err
 		}
-		if err := r.patch(ctx, req, r.patchObject, svc, original); err != nil {
-			return err
-		}
-		_, slow := r.disputes.wroteMark(req, "", r.now())
-		r.reportDispute(ctx, svc, slow)
-		return nil
 	}
-	if controllerutil.ContainsFinalizer(svc, v1alpha2.FinalizerService) && (held[0].Pool == "" || svc.Labels[v1alpha2.LabelPool] == held[0].Pool) {
-		return nil
-	}
-	if err := r.applyMark(ctx, req, svc, held[0].Pool); err != nil {
-		return err
-	}
-	if was := svc.Labels[v1alpha2.LabelPool]; was != "" && was != held[0].Pool {
+	if was != "" && was != label {
 		r.queue.Add(requestForEip(was)) // it has one address less to wait for
 	}
-	_, slow := r.disputes.wroteMark(req, held[0].Pool, r.now())
+	return gained, nil
+}
+
+// labelFor is the pool that a Service is to be labelled with. A foreign
+// address has none, and changes no label.
+func labelFor(svc *corev1.Service, held []ipam.Allocation) string {
+	return cmp.Or(held[0].Pool, svc.Labels[v1alpha2.LabelPool])
+}
+
+// recordMark has a Service that holds something carry our finalizer and a
+// label, "" for none.
+func (r *reconciler) recordMark(ctx context.Context, req request, svc *corev1.Service, label string) error {
+	if err := r.applyMark(ctx, req, svc, label); err != nil {
+		return err
+	}
+	_, slow := r.disputes.wroteMark(req, label, r.now())
 	r.reportDispute(ctx, svc, slow)
 	return nil
 }
 
-// recordStatus writes ingress and conditions, and returns the addresses that
-// the Service shows now and did not before.
+// recordUnmark takes the mark from a Service that holds nothing, because its
+// pool was deleted by force.
+func (r *reconciler) recordUnmark(ctx context.Context, req request, svc *corev1.Service) error {
+	original := svc.DeepCopy()
+	if !unmark(svc) {
+		return nil
+	}
+	if err := r.patch(ctx, req, r.patchObject, svc, original); err != nil {
+		return err
+	}
+	_, slow := r.disputes.wroteMark(req, "", r.now())
+	r.reportDispute(ctx, svc, slow)
+	return nil
+}
+
+// recordStatus writes ingress, label and conditions, and returns the addresses
+// that the Service shows now and did not before.
 func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.Service, outcome ipam.Outcome, leaving []ipam.Allocation) (gained []ipam.Allocation, err error) {
 	before := svc.Status.LoadBalancer.Ingress
 	ingress := before
@@ -83,14 +98,18 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 			gained = append(gained, allocation)
 		}
 	}
+	label := ""
+	if len(outcome.Held) > 0 {
+		label = labelFor(svc, outcome.Held)
+	}
 	switch {
 	case over || len(outcome.Held) == 0 && len(leaving) > 0:
 		// An apply does not take away what another manager has set too.
-		err = r.replaceStatus(ctx, req, svc, ingress, conditions)
+		err = r.replaceStatus(ctx, req, svc, label, ingress, conditions)
 	case len(outcome.Held) == 0: // the ingress is that of others
-		err = r.applyStatus(ctx, req, svc, nil, conditions)
+		err = r.applyStatus(ctx, req, svc, "", nil, conditions)
 	default:
-		err = r.applyStatus(ctx, req, svc, ingress, conditions)
+		err = r.applyStatus(ctx, req, svc, label, ingress, conditions)
 	}
 	if err != nil {
 		return nil, err
@@ -106,11 +125,14 @@ func (r *reconciler) recordStatus(ctx context.Context, req request, svc *corev1.
 	return gained, nil
 }
 
-// replaceStatus writes ingress and conditions, and takes away those of ours
-// that are not among them.
-func (r *reconciler) replaceStatus(ctx context.Context, req request, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
+// replaceStatus writes ingress, label and conditions, and takes away those
+// conditions of ours that are not among them.
+func (r *reconciler) replaceStatus(ctx context.Context, req request, svc *corev1.Service, label string, ingress []corev1.LoadBalancerIngress, conditions []metav1.Condition) error {
 	original := svc.DeepCopy()
 	svc.Status.LoadBalancer.Ingress = ingress
+	if label != "" {
+		metav1.SetMetaDataLabel(&svc.ObjectMeta, v1alpha2.LabelPool, label)
+	}
 	if meta.FindStatusCondition(conditions, v1alpha2.ConditionTrafficPolicyConflict) == nil {
 		meta.RemoveStatusCondition(&svc.Status.Conditions, v1alpha2.ConditionTrafficPolicyConflict)
 	}

@@ -55,7 +55,7 @@ func (w *waiting) add(created time.Time, wish ipam.Request, refusal *ipam.Refusa
 	w.remove(wish.Service)
 	s := &waiter{
 		key: wish.Service, created: created, wish: wish, reason: refusal.Reason, holds: len(held) > 0,
-		lacks: lackingFamilies(wish.Families, held), considered: refusal.Considered,
+		lacks: lackingFamilies(&wish, held), considered: refusal.Considered,
 	}
 	s.addresses = []netip.Addr{refusal.Address, refusal.OtherAddress}
 	w.services[s.key] = s
@@ -90,14 +90,16 @@ func (w *waiting) remove(key ipam.ServiceKey) {
 	}
 }
 
-// lackingFamilies returns those that nothing is held of, or all if that is
-// none: then a Service waits for another address than it has.
-func lackingFamilies(families []ipam.Family, held []ipam.Allocation) []ipam.Family {
-	lacking := slices.DeleteFunc(slices.Clone(families), func(f ipam.Family) bool {
-		return slices.ContainsFunc(held, func(a ipam.Allocation) bool { return ipam.FamilyOf(a.Address) == f })
+// lackingFamilies returns those that nothing is held of that the Service asks
+// for, or all if that is none: then it waits for another address than it has.
+func lackingFamilies(wish *ipam.Request, held []ipam.Allocation) []ipam.Family {
+	lacking := slices.DeleteFunc(slices.Clone(wish.Families), func(f ipam.Family) bool {
+		return slices.ContainsFunc(held, func(a ipam.Allocation) bool {
+			return ipam.FamilyOf(a.Address) == f && wish.SatisfiedBy(a)
+		})
 	})
 	if len(lacking) == 0 {
-		return families
+		return wish.Families
 	}
 	return lacking
 }

@@ -34,9 +34,10 @@ type world struct {
 	cached  map[types.NamespacedName]*corev1.Service
 	eips    map[string]*v1alpha2.Eip
 	refuses error // what writes are refused with
-	// crashAfter is the number of the write in which the process dies, before
-	// or after the API server took it; 0 for none.
+	// crashAfter is the number of the write in which the process dies, 0 for
+	// none; crashTaken tells whether the API server takes it all the same.
 	crashAfter int
+	crashTaken bool
 	stored     func(*corev1.Service) // is told of each write, if it is set
 	lists      int
 	queued     []request
@@ -178,7 +179,7 @@ func (w *world) dies() (dies, taken bool) {
 		return false, true
 	}
 	w.crashAfter--
-	return w.crashAfter == 0, w.version%2 == 0
+	return w.crashAfter == 0, w.crashTaken
 }
 
 func (c cacheClient) Patch(ctx context.Context, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
@@ -274,7 +275,7 @@ func (c cacheClient) apply(applied runtime.ApplyConfiguration) error {
 	c.w.store(svc)
 	c.w.writes = append(c.w.writes, svc.Name)
 	version := strconv.Itoa(c.w.version)
-	a.ResourceVersion = &version
+	a.ResourceVersion, a.Labels, a.Finalizers = &version, svc.Labels, svc.Finalizers
 	return nil
 }
 

@@ -85,7 +85,7 @@ func (a *Allocator) CouldServe(name string, req *Request) bool {
 	h := a.services[req.Service]
 	return slices.ContainsFunc(families, func(family Family) bool {
 		if h != nil {
-			if x, ok := h.of(family); ok && req.satisfiedBy(x) && !a.rehoming(x) {
+			if x, ok := h.of(family); ok && req.SatisfiedBy(x) && !a.rehoming(x) {
 				return false
 			}
 		}

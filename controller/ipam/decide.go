@@ -99,11 +99,11 @@ func (a *Allocator) each(h *holding, families []Family) (next []Allocation, refu
 // having returns the address of a family that the Service holds, or has given
 // up and not settled, if it is what the request wants.
 func (a *Allocator) having(h *holding, family Family) (Allocation, bool) {
-	if x, ok := h.of(family); ok && h.claim.satisfiedBy(x) && !a.rehoming(x) {
+	if x, ok := h.of(family); ok && h.claim.SatisfiedBy(x) && !a.rehoming(x) {
 		return x, true
 	}
 	for _, x := range h.leaving { // a change of mind
-		if FamilyOf(x.Address) == family && h.claim.satisfiedBy(x) && !a.rehoming(x) && a.mayReturn(h, x.Address) {
+		if FamilyOf(x.Address) == family && h.claim.SatisfiedBy(x) && !a.rehoming(x) && a.mayReturn(h, x.Address) {
 			return x, true
 		}
 	}

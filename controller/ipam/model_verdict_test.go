@@ -64,7 +64,7 @@ func (m *model) judge(r Request, before modelService) func(Outcome) {
 		m.judgeFresh(r, out, fresh, options, promises, len(kept) == 0)
 		missing := 0
 		for _, f := range wanted {
-			if keeps[f].Address.IsValid() || slices.ContainsFunc(out.Held, func(x Allocation) bool { return FamilyOf(x.Address) == f && r.satisfiedBy(x) }) {
+			if keeps[f].Address.IsValid() || slices.ContainsFunc(out.Held, func(x Allocation) bool { return FamilyOf(x.Address) == f && r.SatisfiedBy(x) }) {
 				continue
 			}
 			missing++
@@ -168,7 +168,7 @@ func (m *model) judgeKept(r Request, before modelService, out Outcome) {
 func (m *model) judgeMet(r Request, out Outcome) {
 	wanted, _, _ := r.wanted()
 	for _, x := range out.Held {
-		if !r.satisfiedBy(x) || !r.accepts(FamilyOf(x.Address)) || m.homeOfFirst(x.Address) == nil {
+		if !r.SatisfiedBy(x) || !r.accepts(FamilyOf(x.Address)) || m.homeOfFirst(x.Address) == nil {
 			m.Fatalf("%s is content with %s", requestText(r), outcomeText(out))
 		}
 	}

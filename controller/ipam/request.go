@@ -102,10 +102,10 @@ func (r *Request) asked(family Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// satisfiedBy tells whether an allocation is what is asked for. What is not
+// SatisfiedBy tells whether an allocation is what is asked for. What is not
 // asked for does not matter: neither taking away the name of a pool nor that
 // of an address moves a Service.
-func (r *Request) satisfiedBy(held Allocation) bool {
+func (r *Request) SatisfiedBy(held Allocation) bool {
 	if len(r.Pools) > 0 && !slices.Contains(r.Pools, held.Pool) {
 		return false
 	}

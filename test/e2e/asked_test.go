@@ -61,10 +61,14 @@ func usable(svc *corev1.Service, addr netip.Addr) bool {
 }
 
 // mayShare tells whether two Services, which have the same selector, agree to
-// have an address together.
+// have an address together. A request that cannot be read asks for none.
 func mayShare(a, b *corev1.Service, addr netip.Addr) bool {
 	key := a.Annotations[v1alpha2.AnnotationShare]
-	consent := key != "" || slices.Contains(requestOf(a).addresses, addr) && slices.Contains(requestOf(b).addresses, addr)
+	asks := func(svc *corev1.Service) bool {
+		r := requestOf(svc)
+		return !r.malformed && slices.Contains(r.addresses, addr)
+	}
+	consent := key != "" || asks(a) && asks(b)
 	if a.Namespace != b.Namespace || key != b.Annotations[v1alpha2.AnnotationShare] || !consent {
 		return false
 	}

@@ -146,6 +146,9 @@ func (s *witness) see(event watch.Event) {
 			s.gained(seen, addr)
 		}
 	}
+	if label := svc.Labels[v1alpha2.LabelPool]; label != "" && len(after) > 0 && poolOf(after[0]) != label {
+		s.accuse(svc, "%s has the label of another Eip than its address is from", describe(svc))
+	}
 	for _, addr := range before {
 		if slices.Contains(after, addr) {
 			continue

@@ -119,7 +119,7 @@ func missingOf(svc *corev1.Service, services []*corev1.Service, pools []v1alpha2
 	}
 	for _, four := range wanted {
 		has := slices.ContainsFunc(held, func(addr netip.Addr) bool {
-			return addr.Is4() == four && (len(request.pools) == 0 || slices.Contains(candidates, poolOf(addr)))
+			return addr.Is4() == four && (len(request.pools) == 0 || slices.Contains(request.pools, poolOf(addr))) && !isForced(poolOf(addr), pools)
 		})
 		if !has {
 			return fmt.Sprintf("an address of %v is missing (IPv4: %t)", candidates, four)
@@ -143,7 +143,15 @@ func canHave(svc *corev1.Service, addr netip.Addr, services []*corev1.Service, p
 	})
 }
 
-// candidatesOf are the pools that may serve a Service.
+// isForced tells whether a pool is being deleted by force. One that is deleted
+// without gives nothing any more, but who has an address of it keeps it.
+func isForced(name string, pools []v1alpha2.Eip) bool {
+	return slices.ContainsFunc(pools, func(pool v1alpha2.Eip) bool {
+		return pool.Name == name && !pool.DeletionTimestamp.IsZero() && pool.Annotations[v1alpha2.AnnotationForceDelete] == "true"
+	})
+}
+
+// candidatesOf are the pools that may give a Service an address.
 func candidatesOf(svc *corev1.Service, pools []v1alpha2.Eip, request request) []string {
 	var names []string
 	for _, pool := range pools {
