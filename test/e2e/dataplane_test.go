@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -249,4 +250,96 @@ func (l *lastingConnection) goesOn(t *testing.T) {
 	if l.dials != 1 {
 		t.Errorf("%s took %d connections", l.url, l.dials)
 	}
+}
+
+// TestDataplaneSurroundings is what is around the rules: health for load
+// balancers, a node whose kernel cannot be changed, and what removes all.
+func TestDataplaneSurroundings(t *testing.T) {
+	c := newForwarding(t, 2, "nftables")
+	// Somebody holds a table of the name, for as long as he lives.
+	held := c.Node("n1").Command(t.Context(), "nft", "--interactive")
+	input, err := held.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = held.Process.Kill(); _ = held.Wait() })
+	if _, err := io.WriteString(input, "add table ip fairway { flags owner; }\n"); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the table is there", func() string {
+		if tables := c.inside(c.Node("n1").Namespace, "nft", "list", "tables"); !strings.Contains(tables, "table ip fairway") {
+			return tables
+		}
+		return ""
+	})
+	c.startFairway()
+	c.kubectl("create", "namespace", "dev")
+	c.pods("dev", "nginx", "n1", "n2")
+	c.apply(eip("l2-eip", "192.168.93.231-192.168.93.238"))
+	answeredBy := func(t *testing.T, nodes ...string) {
+		t.Helper()
+		c.eventually(fmt.Sprintf("%v answer", nodes), func() string {
+			owners := map[string]bool{}
+			for i := range 8 {
+				for _, owner := range c.owners(fmt.Sprintf("192.168.93.%d", 231+i)) {
+					owners[owner] = true
+				}
+			}
+			if got := slices.Sorted(maps.Keys(owners)); !slices.Equal(got, nodes) {
+				return fmt.Sprintf("%v do", got)
+			}
+			return ""
+		})
+	}
+	c.run("a node whose kernel cannot be changed leaves addresses to others", func(t *testing.T) {
+		for i := range 8 {
+			c.apply(loadBalancer(fmt.Sprintf("web-%d", i), "nginx", fromPool("l2-eip")))
+		}
+		answeredBy(t, "n2")
+		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2")
+	})
+	c.run("and has its part again when it can", func(t *testing.T) {
+		if err := input.Close(); err != nil {
+			t.Fatal(err)
+		}
+		answeredBy(t, "n1", "n2")
+	})
+	c.run("load balancers are told where to send", func(t *testing.T) {
+		health := "http://" + c.Node("n2").Addr4().String() + ":10256/healthz"
+		if body, err := c.Get(t.Context(), health); err != nil || !strings.Contains(body, `"nodeEligible":true`) {
+			t.Errorf("%s: %q, %v", health, body, err)
+		}
+		c.apply(with(loadBalancer("local", "nginx", fromPool("l2-eip")), policyLocal))
+		port := c.kubectl("get", "svc", "-n", "dev", "local", "-o", "jsonpath={.spec.healthCheckNodePort}")
+		c.eventually("the health-check port counts one endpoint", func() string {
+			body, err := c.Get(t.Context(), "http://"+c.Node("n2").Addr4().String()+":"+port+"/")
+			if err != nil || !strings.Contains(body, `"localEndpoints": 1`) {
+				return fmt.Sprintf("%q, %v", body, err)
+			}
+			return ""
+		})
+	})
+	c.run("rules outlast the speaker, and cleanup removes them", func(t *testing.T) {
+		speaker := c.speakers["n2"]
+		if err := speaker.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		tables := func() string { return c.inside(c.Node("n2").Namespace, "nft", "list", "tables") }
+		if got := tables(); !strings.Contains(got, "table ip fairway") || !strings.Contains(got, "table ip6 fairway") {
+			t.Errorf("after the speaker's end: %q", got)
+		}
+		program, err := c.Program("fairway-speaker")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			c.inside(c.Node("n2").Namespace, program, "cleanup")
+			if got := tables(); strings.Contains(got, "fairway") {
+				t.Errorf("after cleanup: %q", got)
+			}
+		}
+	})
 }

@@ -138,7 +138,7 @@ func (l *Lab) startControlPlane(ctx context.Context) (*Process, error) {
 	if err := os.MkdirAll(l.controlPlaneDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the control plane: %w", err)
 	}
-	program, err := l.program("kubernetes")
+	program, err := l.Program("kubernetes")
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +160,9 @@ func (l *Lab) getCluster() (cluster, error) {
 	return *l.cluster, nil
 }
 
-// program is the path of one of the built programs.
-func (l *Lab) program(name string) (string, error) {
+// Program is the path of one of the built programs, or an error that says how it
+// is missing.
+func (l *Lab) Program(name string) (string, error) {
 	path := filepath.Join(l.opts.BinDir, name)
 	if !isFile(path) {
 		return "", fmt.Errorf("program %s is not built: no file %s", name, path)

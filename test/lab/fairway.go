@@ -89,7 +89,7 @@ func (l *Lab) StartSpeaker(ctx context.Context, node string, args ...string) (*P
 
 // startFairway starts the program that has the name of its ServiceAccount.
 func (l *Lab) startFairway(ctx context.Context, host *Host, account string, args []string) (*Process, error) {
-	program, err := l.program(account)
+	program, err := l.Program(account)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func (l *Lab) Kubectl(ctx context.Context, stdin string, args ...string) (string
 	if _, err := l.getCluster(); err != nil {
 		return "", err
 	}
-	program, err := l.program("kubectl")
+	program, err := l.Program("kubectl")
 	if err != nil {
 		return "", err
 	}

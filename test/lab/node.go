@@ -140,7 +140,7 @@ func nodeStatus(host *Host) corev1.NodeStatus {
 
 // startKubeProxy returns when the node's first rules are in the kernel.
 func (l *Lab) startKubeProxy(ctx context.Context, node *Host) error {
-	program, err := l.program("kubernetes")
+	program, err := l.Program("kubernetes")
 	if err != nil {
 		return err
 	}

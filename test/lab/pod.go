@@ -234,7 +234,7 @@ func (p *RunningPod) connect(number int) error {
 }
 
 func (p *RunningPod) startServer(ctx context.Context) error {
-	program, err := p.lab.program("lab-pod")
+	program, err := p.lab.Program("lab-pod")
 	if err != nil {
 		return err
 	}
