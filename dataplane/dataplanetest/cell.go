@@ -56,8 +56,12 @@ func (l *Lab) Check(cells []Cell) {
 
 func (c *Cell) run() string {
 	seen := map[string]bool{}
+	wait := patience
+	if slices.Contains(c.Want, Drop) {
+		wait = silence()
+	}
 	for range draws {
-		got := c.From.Dial(c.Protocol, c.To)
+		got := c.From.dial(c.Protocol, netip.AddrPort{}, c.To, wait, again)
 		if !slices.Contains(c.Want, got.Who) {
 			return fmt.Sprintf("got %s, want %v", got.Who, c.Want)
 		}

@@ -2,16 +2,15 @@ package dataplanetest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
@@ -66,10 +65,14 @@ func (c *Scene) Probers(want ...string) (stop func()) {
 			}
 		}
 	}
-	return func() {
+	end := sync.OnceFunc(func() {
 		for _, stop := range stops {
 			stop()
 		}
+	})
+	c.T.Cleanup(end) // also of a test that fails
+	return func() {
+		end()
 		c.T.Logf("%d connections", total.Load())
 		if total.Load() < 100 {
 			c.T.Error("too few connections to prove anything")
@@ -77,20 +80,52 @@ func (c *Scene) Probers(want ...string) (stop func()) {
 	}
 }
 
-// Endpoints come, go and change place under traffic.
+// churnVariable is how long everything changes, as in 10m. Without it, it is a
+// few bursts.
+const churnVariable = "FAIRWAY_CHURN"
+
+// churnBursts are a few.
+const churnBursts = 3
+
+// Endpoints come, go and change place under traffic; so do policies and
+// affinity, and Services beside. Whenever there is a pause, what is in the kernel
+// is as after a fresh start, which follows under traffic too.
 func testChurn(t *testing.T, subject Subject) {
-	c := subject.NewScene(t, WithPods, nil, OnPod1)
-	stop := c.Probers("pod1", "pod2", "remote")
-	sets := [][]Endpoint{
-		{OnPod2(c.Lab)}, {OnPod1(c.Lab), OnPod2(c.Lab), OnRemote(c.Lab)}, {OnRemote(c.Lab)}, {OnPod1(c.Lab), OnPod2(c.Lab)}, {OnPod1(c.Lab)},
+	end := func(burst int, _ time.Time) bool { return burst == churnBursts }
+	if text := os.Getenv(churnVariable); text != "" {
+		long, err := time.ParseDuration(text)
+		must(t, err)
+		begun := time.Now()
+		end = func(_ int, now time.Time) bool { return now.Sub(begun) > long }
 	}
-	for i := range 400 {
-		c.Set(sets[i%len(sets)]...)
-		if i%3 == 0 {
-			c.Pod3.Dial(service.TCP, netip.AddrPortFrom(c.ClusterIP()[0], 80)) // let others have a turn
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	c := subject.NewScene(t, WithPods, nil, OnPod1)
+	chaos := subject.newChaos(c.Lab, c.State, seed)
+	stop := c.Probers("pod1", "pod2", "remote")
+	const first, others = 2, 6 // beside the one that is probed
+	for burst := 0; !end(burst, time.Now()) && !t.Failed(); burst++ {
+		for range 60 {
+			chaos.strikeProbed(c.Frontends)
+			for range chaos.random.IntN(3) {
+				chaos.strike(first, others)
+			}
+			Sync(t, c.Backend, c.State)
+			if chaos.random.IntN(3) == 0 {
+				c.Pod3.Dial(service.TCP, netip.AddrPortFrom(c.ClusterIP()[0], 80)) // let others have a turn
+			}
 		}
+		got := subject.content(t)
+		must(t, c.Backend.Close())
+		b, err := subject.New(WithPods)
+		must(t, err)
+		*c.backend = b
+		c.Backend = b
+		must(t, b.Apply(everything(c.State)))
+		EqualContent(t, fmt.Sprintf("after burst %d", burst), got, subject.content(t))
 	}
 	stop()
+	c.State.SetService(NewService(c.Frontends, nil))
 	c.Set(OnPod2(c.Lab))
 	c.forgetFlows()
 	c.Ask("in the end", c.Client, c.VIP(), 80, Translated, "pod2")
@@ -160,46 +195,10 @@ func testIdempotence(t *testing.T, subject Subject) {
 	config.NodeAddresses = []netip.Addr{l.Node.Addrs[0], l.Node.Addrs[1]}
 	b := subject.Start(t, config)
 	s := service.NewState(ThisNode)
-	random := rand.New(rand.NewPCG(1, 2))
-	hosts := []*Host{l.Pod1, l.Pod2, l.Pod3, l.Remote}
-	conditions := []Condition{Ready, Ready, Ready, NotReady, ServingTerminating, Terminating}
-	coin := func() bool { return random.IntN(2) == 0 }
+	chaos := subject.newChaos(l, s, 1)
 	for step := range 600 {
-		f := Frontends{random.IntN(8)}
-		switch random.IntN(8) {
-		case 0:
-			s.DeleteService(types.NamespacedName{Namespace: "default", Name: f.Name()})
-		case 1, 2, 3:
-			s.SetService(NewService(f, func(spec *corev1.ServiceSpec) {
-				if coin() {
-					PolicyLocal(spec)
-				}
-				if coin() {
-					spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
-				}
-				if coin() {
-					Sticky(time.Duration(1+random.IntN(3)) * time.Second)(spec)
-				}
-				if coin() {
-					spec.LoadBalancerSourceRanges = []string{"192.168.0.0/16", "172.16.0.0/24", "fd00:16::/64"}[:random.IntN(4)]
-				}
-				if coin() {
-					spec.ExternalIPs = spec.ExternalIPs[:1]
-				}
-				if coin() {
-					spec.Ports = spec.Ports[:1]
-				}
-			}))
-		default:
-			var endpoints []Endpoint
-			for _, h := range hosts {
-				if coin() {
-					endpoints = append(endpoints, Endpoint{h, conditions[random.IntN(len(conditions))]})
-				}
-			}
-			SetEndpoints(s, f, endpoints...)
-		}
-		if coin() {
+		chaos.strike(0, 8)
+		if chaos.coin() {
 			Sync(t, b, s)
 		}
 		if step%150 != 149 {

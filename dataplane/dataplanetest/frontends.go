@@ -67,7 +67,7 @@ func testDetectors(t *testing.T, subject Subject) {
 		c.Ask("cluster IP", c.Client, c.ClusterIP(), 80, Own, "pod1")
 		c.Ask("policy Local", c.Pod3, c.VIP(), 80, Own, "pod1")
 		c.Set(OnRemote(c.Lab))
-		c.Ask("policy PolicyLocal, as from outside", c.Pod3, c.VIP(), 80, "", Drop)
+		c.Ask("policy Local, as from outside", c.Pod3, c.VIP(), 80, "", Drop)
 		c.Ask("policy Local", c.Node, c.VIP(), 80, Translated, "remote")
 	})
 	t.Run("one family", func(t *testing.T) {
@@ -77,6 +77,18 @@ func testDetectors(t *testing.T, subject Subject) {
 		c.Ask("IPv6", c.Client, [2]netip.Addr{clusterIP[1], clusterIP[1]}, 80, Own, "pod1")
 		c.Ask("IPv4", c.Client, [2]netip.Addr{node[0], node[0]}, c.NodePort(), "", Reject)
 		c.Ask("IPv6", c.Client, [2]netip.Addr{node[1], node[1]}, c.NodePort(), Translated, "pod1")
+	})
+	t.Run("the other family", func(t *testing.T) {
+		c := subject.NewScene(t, dataplane.Config{Pods: dataplane.Detector{CIDRs: PodCIDRs[1:]}, NodePortAddresses: Prefixes("fd00:9::/64")}, PolicyLocal, OnRemote)
+		clusterIP, node := c.ClusterIP(), c.Node.Addrs
+		c.Ask("IPv4", c.Pod3, [2]netip.Addr{clusterIP[0], clusterIP[0]}, 80, Own, "remote")
+		c.Ask("IPv6", c.Pod3, [2]netip.Addr{clusterIP[1], clusterIP[1]}, 80, Own, "remote")
+		c.Ask("IPv6", c.Client, [2]netip.Addr{clusterIP[1], clusterIP[1]}, 80, Translated, "remote")
+		vip := c.VIP()
+		c.Ask("IPv4, as from outside", c.Pod3, [2]netip.Addr{vip[0], vip[0]}, 80, "", Drop)
+		c.Ask("IPv6, a pod", c.Pod3, [2]netip.Addr{vip[1], vip[1]}, 80, Own, "remote")
+		c.Ask("IPv4", c.Pod3, [2]netip.Addr{node[0], node[0]}, c.NodePort(), "", Drop)
+		c.Ask("IPv6", c.Client, [2]netip.Addr{node[1], node[1]}, c.NodePort(), "", Reject)
 	})
 	t.Run("masquerade all", func(t *testing.T) {
 		c := subject.NewScene(t, dataplane.Config{Pods: dataplane.Detector{CIDRs: PodCIDRs}, MasqueradeAll: true}, PolicyLocal, OnPod1)
@@ -122,17 +134,20 @@ func testWithoutService(t *testing.T, subject Subject) {
 
 // An endpoint in the node's network gets its packets without postrouting.
 func testHostNetworkEndpoint(t *testing.T, subject Subject) {
-	c := subject.NewScene(t, WithPods, nil, func(l *Lab) Endpoint { return Endpoint{l.Node, Ready} })
-	// By TCP: a UDP server on all addresses answers from another one.
-	for family := range 2 {
-		for _, from := range []*Host{c.Client, c.Node} {
-			for _, to := range []netip.AddrPort{
-				netip.AddrPortFrom(c.VIP()[family], 80),
-				netip.AddrPortFrom(c.ClusterIP()[family], 80),
-				netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort()),
-			} {
-				c.Check([]Cell{{"host network", from, service.TCP, to, []string{"node"}, Own}})
+	allLocal := func(spec *corev1.ServiceSpec) {
+		PolicyLocal(spec)
+		spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+	}
+	for what, edit := range map[string]func(*corev1.ServiceSpec){"Cluster": nil, "Local": allLocal} {
+		t.Run(what, func(t *testing.T) {
+			c := subject.NewScene(t, WithPods, edit, func(l *Lab) Endpoint { return Endpoint{l.Node, Ready} })
+			// By TCP: a UDP server on all addresses answers from another one.
+			for _, from := range []*Host{c.Client, c.Pod3, c.Node} {
+				c.AskBy("host network", service.TCP, from, c.VIP(), 80, Own, "node")
+				c.AskBy("host network", service.TCP, from, c.ExternalIP(), 80, Own, "node")
+				c.AskBy("host network", service.TCP, from, c.ClusterIP(), 80, Own, "node")
+				c.AskBy("host network", service.TCP, from, c.Node.Addrs, c.NodePort(), Own, "node")
 			}
-		}
+		})
 	}
 }

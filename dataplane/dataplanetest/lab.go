@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/internal/netnstest"
+	"github.com/fairway-lb/fairway/internal/uml"
 )
 
 // Lab is a node with pods, a pod of another node, and a client that is
@@ -37,14 +39,16 @@ type Lab struct {
 	deviates                         func(*Cell)
 }
 
-// Host answers connections and datagrams at ServerPort, the Client aside.
+// Host answers whatever comes to ServerPort, the Client aside.
 type Host struct {
 	Name   string
 	Addrs  [2]netip.Addr // by family
 	handle netns.NsHandle
+	// sctpDialed counts, so that no port is used twice.
+	sctpDialed atomic.Uint32
 }
 
-// ServerPort is where hosts answer, by TCP and UDP.
+// ServerPort is where hosts answer, by TCP, UDP and SCTP.
 const ServerPort = 8080
 
 // PodCIDRs are the node's own.
@@ -179,6 +183,7 @@ func (l *Lab) listen(h *Host) {
 		conn, err = net.ListenPacket("udp", address)
 		return err
 	}))
+	l.listenSCTP(h)
 	l.T.Cleanup(func() { listener.Close(); conn.Close() })
 	go func() {
 		for {
@@ -222,51 +227,127 @@ type Answer struct {
 	Source netip.Addr
 }
 
-const patience = 2 * time.Second
+// patience is how long a host waits for an answer: it may be on a busy machine.
+const patience = 15 * time.Second
+
+// silence is how long it waits for none: longer in a guest, whose processor is
+// a share of one.
+func silence() time.Duration {
+	if uml.Inside() {
+		return 5 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // Dial asks who is at an address.
 func (h *Host) Dial(protocol service.Protocol, to netip.AddrPort) Answer {
+	return h.DialFrom(protocol, netip.AddrPort{}, to)
+}
+
+// DialFrom asks from an address that the host has, or any if it is the zero
+// value. Port 0 is any port. SCTP always asks from any.
+func (h *Host) DialFrom(protocol service.Protocol, from, to netip.AddrPort) Answer {
+	return h.dial(protocol, from, to, patience, once)
+}
+
+// How often datagrams are sent: those of a network that has just been set up
+// may get lost, as the first packets of TCP do, which are sent again.
+const (
+	once  = time.Hour
+	again = time.Second
+)
+
+func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience, interval time.Duration) Answer {
+	if protocol == service.SCTP {
+		return h.dialSCTP(to, patience, interval)
+	}
 	network := map[service.Protocol]string{service.TCP: "tcp", service.UDP: "udp"}[protocol]
 	var conn net.Conn
 	err := onThread(h.handle, func() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		var d net.Dialer
+		d := net.Dialer{LocalAddr: localAddr(protocol, from)}
 		conn, err = d.DialContext(ctx, network, to.String())
 		return err
 	})
 	var data []byte
 	if err == nil {
 		defer conn.Close()
-		err = conn.SetDeadline(time.Now().Add(patience))
-		if err == nil && protocol == service.UDP {
-			// The kernel tells of a packet that a hook has taken, but what it
-			// means for the sender is yet to come.
-			if _, err = conn.Write([]byte("?")); errors.Is(err, syscall.EPERM) {
-				err = nil
-			}
-		}
-		if err == nil && protocol == service.UDP {
-			data = make([]byte, 100)
-			var n int
-			n, err = conn.Read(data)
-			data = data[:n]
-		} else if err == nil {
+		if protocol == service.UDP {
+			data, err = exchange(conn, []byte("?"), patience, interval, func(data []byte) bool { return true })
+		} else if err = conn.SetDeadline(time.Now().Add(patience)); err == nil {
 			data, err = io.ReadAll(conn)
 		}
 	}
+	if err != nil {
+		return failure(err)
+	}
+	who, source, _ := strings.Cut(string(data), " ")
+	addr, _ := netip.ParseAddr(source)
+	return Answer{who, addr}
+}
+
+// exchange sends a datagram until there is an answer that suits.
+func exchange(conn net.Conn, question []byte, patience, interval time.Duration, suits func([]byte) bool) ([]byte, error) {
+	end := time.Now().Add(patience)
+	buffer := make([]byte, 1500)
+	for {
+		// The kernel tells of a packet that a hook has taken, but what it
+		// means for the sender is yet to come.
+		if _, err := conn.Write(question); err != nil && !errors.Is(err, syscall.EPERM) {
+			return nil, err
+		}
+		until := time.Now().Add(interval)
+		if until.After(end) {
+			until = end
+		}
+		if err := conn.SetReadDeadline(until); err != nil {
+			return nil, err
+		}
+		for {
+			n, err := read(conn, buffer)
+			if errors.Is(err, os.ErrDeadlineExceeded) && until != end {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			if suits(buffer[:n]) {
+				return buffer[:n], nil
+			}
+		}
+	}
+}
+
+// read reads a datagram without a header of IP.
+func read(conn net.Conn, buffer []byte) (int, error) {
+	if c, ok := conn.(net.PacketConn); ok {
+		n, _, err := c.ReadFrom(buffer)
+		return n, err
+	}
+	return conn.Read(buffer)
+}
+
+// failure is what an error means of whom nobody answered.
+func failure(err error) Answer {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Answer{Who: Reject}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return Answer{Who: Drop}
-	case err != nil:
-		return Answer{Who: err.Error()}
 	}
-	who, source, _ := strings.Cut(string(data), " ")
-	addr, _ := netip.ParseAddr(source)
-	return Answer{who, addr}
+	return Answer{Who: err.Error()}
+}
+
+func localAddr(protocol service.Protocol, from netip.AddrPort) net.Addr {
+	switch {
+	case !from.IsValid():
+		return nil
+	case protocol == service.UDP:
+		return net.UDPAddrFromAddrPort(from)
+	}
+	return net.TCPAddrFromAddrPort(from)
 }
 
 // isNode tells whether an address is one of the node's.

@@ -63,6 +63,14 @@ func NewService(f Frontends, edit func(*corev1.ServiceSpec)) *corev1.Service {
 	return svc
 }
 
+// Annotate sets an annotation of a Service, or none if the value is "".
+func Annotate(svc *corev1.Service, key, value string) *corev1.Service {
+	if value != "" {
+		svc.Annotations = map[string]string{key: value}
+	}
+	return svc
+}
+
 // Endpoint is a host in some state.
 type Endpoint struct {
 	Host *Host
@@ -82,6 +90,11 @@ const (
 
 // SetEndpoints replaces the endpoints of a Service.
 func SetEndpoints(s *service.State, f Frontends, endpoints ...Endpoint) {
+	SetEndpointsAt(s, f, ServerPort, endpoints...)
+}
+
+// SetEndpointsAt replaces them by those of some port.
+func SetEndpointsAt(s *service.State, f Frontends, port int32, endpoints ...Endpoint) {
 	for i, addressType := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
 		slice := &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{
@@ -90,8 +103,8 @@ func SetEndpoints(s *service.State, f Frontends, endpoints ...Endpoint) {
 			},
 			AddressType: addressType,
 		}
-		for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
-			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(string(p)), Protocol: new(p), Port: new(int32(ServerPort))})
+		for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP} {
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(string(p)), Protocol: new(p), Port: &port})
 		}
 		for _, e := range endpoints {
 			node := ThisNode

@@ -16,13 +16,15 @@ type Scene struct {
 	Frontends
 	Backend dataplane.Backend
 	State   *service.State
+	backend *dataplane.Backend // what is closed in the end
 }
 
 // NewScene starts the subject with the Service of NewService.
 func (subject Subject) NewScene(t *testing.T, config dataplane.Config, edit func(*corev1.ServiceSpec), endpoints ...func(*Lab) Endpoint) *Scene {
 	l := NewLab(t)
 	l.deviates = subject.Deviates
-	c := &Scene{l, Frontends{1}, subject.Start(t, config), service.NewState(ThisNode)}
+	backend := subject.start(t, config)
+	c := &Scene{l, Frontends{1}, *backend, service.NewState(ThisNode), backend}
 	c.State.SetService(NewService(c.Frontends, edit))
 	var all []Endpoint
 	for _, e := range endpoints {
@@ -47,13 +49,20 @@ func OnRemote(l *Lab) Endpoint { return Endpoint{l.Remote, Ready} }
 // Ask checks a connection in both families and protocols.
 func (c *Scene) Ask(what string, from *Host, to [2]netip.Addr, port uint16, as Source, want ...string) {
 	c.T.Helper()
-	var cells []Cell
-	for _, addr := range to {
-		for _, p := range []service.Protocol{service.TCP, service.UDP} {
-			cells = append(cells, Cell{what, from, p, netip.AddrPortFrom(addr, port), want, as})
-		}
+	c.Check(append(c.cells(what, service.TCP, from, to, port, as, want), c.cells(what, service.UDP, from, to, port, as, want)...))
+}
+
+// AskBy checks a connection in both families by one protocol.
+func (c *Scene) AskBy(what string, protocol service.Protocol, from *Host, to [2]netip.Addr, port uint16, as Source, want ...string) {
+	c.T.Helper()
+	c.Check(c.cells(what, protocol, from, to, port, as, want))
+}
+
+func (c *Scene) cells(what string, protocol service.Protocol, from *Host, to [2]netip.Addr, port uint16, as Source, want []string) []Cell {
+	return []Cell{
+		{what, from, protocol, netip.AddrPortFrom(to[0], port), want, as},
+		{what, from, protocol, netip.AddrPortFrom(to[1], port), want, as},
 	}
-	c.Check(cells)
 }
 
 // PolicyLocal sets externalTrafficPolicy: Local.

@@ -25,6 +25,13 @@ type Subject struct {
 	Damage []Damage
 	// Deviates changes what a kernel forces to be otherwise. nil is nothing.
 	Deviates func(*Cell)
+	// OwnAffinityTimeout says that the backend has a test of its own for when
+	// a client is free again: the kernel does not count from its last flow.
+	OwnAffinityTimeout bool
+	// NoHash says that the backend cannot choose by a hash of the client.
+	NoHash bool
+	// NoLocalhostNodePorts says that it passes over that option.
+	NoLocalhostNodePorts bool
 }
 
 // Damage is something that is not to be, done by someone else.
@@ -44,16 +51,30 @@ func Run(t *testing.T, subject Subject) {
 		{"Hairpin", testHairpin},
 		{"Detectors", testDetectors},
 		{"NodePortAddresses", testNodePortAddresses},
+		{"LocalhostNodePorts", testLocalhostNodePorts},
+		{"VIPOnNode", testVIPOnNode},
+		{"SourceRangeOfNode", testSourceRangeOfNode},
+		{"ProxyMode", testProxyMode},
 		{"WithoutService", testWithoutService},
 		{"HostNetworkEndpoint", testHostNetworkEndpoint},
+		{"SCTP", testSCTP},
+		{"MixedProtocols", testMixedProtocols},
 		{"Affinity", testAffinity},
 		{"AffinityTimeout", testAffinityTimeout},
+		{"Hash", testHash},
+		{"HashTables", testHashTables},
+		{"Established", testEstablished},
+		{"UDPFlows", testUDPFlows},
+		{"DelayedPacket", testDelayedPacket},
 		{"SelfHeal", testSelfHeal},
 		{"Churn", testChurn},
 		{"Restart", testRestart},
 		{"Idempotence", testIdempotence},
 		{"Cleanup", testCleanup},
 	} {
+		if test.name == "AffinityTimeout" && subject.OwnAffinityTimeout {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) { test.run(t, subject) })
 	}
 }
@@ -61,13 +82,20 @@ func Run(t *testing.T, subject Subject) {
 // Start makes a backend that the kernel is rid of when the test ends.
 func (subject Subject) Start(t testing.TB, config dataplane.Config) dataplane.Backend {
 	t.Helper()
+	return *subject.start(t, config)
+}
+
+// start returns where the backend is, so that it can be closed earlier and
+// followed by another.
+func (subject Subject) start(t testing.TB, config dataplane.Config) *dataplane.Backend {
+	t.Helper()
 	b, err := subject.New(config)
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, b.Close())
 		must(t, subject.Cleanup())
 	})
-	return b
+	return &b
 }
 
 // everything is what a backend that starts is told.
@@ -94,11 +122,11 @@ func EqualContent(t testing.TB, what string, got, want []string) {
 		return
 	}
 	only := func(a, b []string) string {
-		in := map[string]bool{}
+		in := map[string]int{}
 		for _, x := range b {
-			in[x] = true
+			in[x]++
 		}
-		return strings.Join(slices.DeleteFunc(slices.Clone(a), func(x string) bool { return in[x] }), "\n  ")
+		return strings.Join(slices.DeleteFunc(slices.Clone(a), func(x string) bool { in[x]--; return in[x] >= 0 }), "\n  ")
 	}
 	t.Fatalf("%s: what is in the kernel differs\nonly there:\n  %s\nmissing:\n  %s", what, only(got, want), only(want, got))
 }

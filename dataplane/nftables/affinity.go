@@ -62,6 +62,11 @@ func (m *memory) frontend(family service.Family) elementKey {
 	return elementKey{set: m.set, key: m.key[addrLen(family):]}
 }
 
+// sticky tells whether clients of a port are remembered.
+func sticky(p *service.Port) bool {
+	return p != nil && p.Affinity > 0 && hashOf(p) == service.HashNone
+}
+
 // homes are the endpoints that clients of a frontend may stay with.
 type homes map[elementKey]map[string]bool
 
@@ -69,15 +74,11 @@ type homes map[elementKey]map[string]bool
 // left a set, or while the policy was another, has to choose again: which set
 // a client chose from is not known.
 func (h homes) add(name service.PortName, before, after *service.Port) {
-	port := after
-	if port == nil || port.Affinity == 0 {
-		port = before
-	}
-	if port == nil || port.Affinity == 0 {
+	if !sticky(before) && !sticky(after) {
 		return
 	}
 	stay := map[string]bool{}
-	if after != nil && after.Affinity > 0 {
+	if sticky(after) {
 		for _, e := range slices.Concat(after.Cluster, after.Local) {
 			stay[endpointData(e)] = true
 		}
@@ -94,13 +95,34 @@ func (h homes) add(name service.PortName, before, after *service.Port) {
 			continue
 		}
 		for _, f := range p.Frontends {
-			set := affinitySet
-			if f.Kind == service.NodePort {
-				set = nodePortAffinitySet
-			}
-			h[elementKey{set: set, key: frontendKey(f, name.Protocol)}] = stay
+			h[affinityKey(f, name.Protocol)] = stay
 		}
 	}
+}
+
+// addAll adds the frontends of a port of which it is not known what it was
+// before. Policy may have been another: whoever would be at an endpoint that
+// clients from outside cannot have has to choose again.
+func (h homes) addAll(name service.PortName, p *service.Port) {
+	if !sticky(p) {
+		return
+	}
+	for _, f := range p.Frontends {
+		endpoints, _ := p.Choose(f.Kind)
+		stay := map[string]bool{}
+		for _, e := range endpoints {
+			stay[endpointData(e)] = true
+		}
+		h[affinityKey(f, name.Protocol)] = stay
+	}
+}
+
+func affinityKey(f service.Frontend, protocol service.Protocol) elementKey {
+	set := affinitySet
+	if f.Kind == service.NodePort {
+		set = nodePortAffinitySet
+	}
+	return elementKey{set: set, key: frontendKey(f, protocol)}
 }
 
 func forgetMissing(stay map[string]bool, before, after []netip.AddrPort) {
@@ -111,10 +133,26 @@ func forgetMissing(stay map[string]bool, before, after []netip.AddrPort) {
 	}
 }
 
-// forget removes what the kernel has learned of endpoints that are gone. It
-// comes after the transaction, because before it the kernel still learns; and
-// what is there may expire meanwhile, so that it is tried again.
-func (b *Backend) forget(changes []service.PortChange) error {
+// commitAndForget commits a batch, and with it the end of what the kernel has
+// learned of endpoints that are gone: a client could follow it to where the new
+// policy has no way back. Nothing more is learned of them meanwhile; what is
+// there may expire, so that it is tried again.
+func (b *Backend) commitAndForget(t *batch, changes []service.PortChange) error {
+	var err error
+	for range attempts {
+		whole := *t
+		whole.messages = slices.Clip(t.messages)
+		if err := b.addForgotten(&whole, changes); err != nil {
+			return err
+		}
+		if err = b.commit(&whole); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+func (b *Backend) addForgotten(t *batch, changes []service.PortChange) error {
 	for _, family := range families {
 		h := homes{}
 		for _, c := range changes {
@@ -125,21 +163,9 @@ func (b *Backend) forget(changes []service.PortChange) error {
 		if len(h) == 0 {
 			continue
 		}
-		if err := b.forgetIn(family, h); err != nil {
-			b.stale = true
-			return fmt.Errorf("end session affinity to endpoints that are gone: %w", err)
-		}
-	}
-	return nil
-}
-
-func (b *Backend) forgetIn(family service.Family, h homes) error {
-	var err error
-	for range attempts {
-		t := newBatch()
 		for _, set := range []string{affinitySet, nodePortAffinitySet} {
-			var memories []memory
-			if memories, err = b.socket.memories(family, set); err != nil {
+			memories, err := b.socket.memories(family, set)
+			if err != nil {
 				return b.reconnect(err)
 			}
 			var gone []change
@@ -150,14 +176,8 @@ func (b *Backend) forgetIn(family service.Family, h homes) error {
 			}
 			t.deleteElements(family, gone)
 		}
-		if len(t.messages) == 0 {
-			return nil
-		}
-		if err = b.commit(t); !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
 	}
-	return err
+	return nil
 }
 
 // remember returns what the tables have learned that still holds, by family. A
@@ -168,7 +188,7 @@ func (b *Backend) remember() [][]memory {
 		h := homes{}
 		for name, p := range b.ports {
 			if name.Family == family {
-				h.add(name, nil, p)
+				h.addAll(name, p)
 			}
 		}
 		for _, set := range []string{affinitySet, nodePortAffinitySet} {

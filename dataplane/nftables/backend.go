@@ -3,6 +3,7 @@ package nftables
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"github.com/mdlayher/netlink"
@@ -72,13 +73,10 @@ func Cleanup() (err error) {
 		return fmt.Errorf("remove the tables %s: %w", tableName, err)
 	}
 	defer func() { err = errors.Join(err, s.conn.Close()) }()
-	t := newBatch()
-	for _, f := range families {
-		t.addTable(f) // it may not be there
-		t.deleteTable(f)
-	}
-	if err := s.commit(t, 0); err != nil {
-		return fmt.Errorf("remove the tables %s: %w", tableName, err)
+	for _, table := range []string{tableName, relayName} {
+		if err := s.commit(removal(table), 0); err != nil {
+			return fmt.Errorf("remove the tables %s: %w", table, err)
+		}
 	}
 	return nil
 }
@@ -94,7 +92,9 @@ func (b *Backend) Changed() <-chan struct{} { return b.monitor.changed }
 // A packet may see rules as they were before a transaction and elements as they
 // are after it. Chains are therefore there one transaction before anything
 // leads to them, and what nothing leads to any more goes when the packets are
-// through that may still be on their way there.
+// through that may still be on their way there. Nor does the kernel remember
+// where clients go while that changes: a packet that came by the old rules would
+// have it remember what the new ones do not allow.
 func (b *Backend) Apply(changes []service.PortChange) error {
 	for _, c := range changes {
 		if c.After == nil {
@@ -109,23 +109,30 @@ func (b *Backend) Apply(changes []service.PortChange) error {
 	if b.stale {
 		return b.rebuild()
 	}
-	chains, elements, remains := newBatch(), newBatch(), newBatch()
+	chains, pause, elements, remains := newBatch(), newBatch(), newBatch(), newBatch()
 	for _, m := range b.mirrors {
 		d := m.apply(changes)
 		b.begin(chains, m, &d)
+		pause.deleteElements(m.family, d.paused)
 		elements.deleteElements(m.family, d.deleted)
 		elements.addElements(m.family, d.added)
 		remains.deleteElements(m.family, d.remains)
 		b.end(remains, m, &d)
+		remains.addElements(m.family, d.resumed)
 	}
-	for _, t := range []*batch{chains, elements, remains} {
+	paused := len(pause.messages) > 0
+	for _, t := range []*batch{chains, pause, elements, remains} {
 		if len(t.messages) == 0 {
 			continue
 		}
-		if t == remains {
+		if t == remains || t == elements && paused {
 			awaitPackets()
 		}
-		if err := b.commit(t); err != nil {
+		commit := b.commit
+		if t == elements {
+			commit = func(t *batch) error { return b.commitAndForget(t, changes) }
+		}
+		if err := commit(t); err != nil {
 			// Someone was faster than the news of it.
 			if e := b.rebuild(); e != nil {
 				return fmt.Errorf("apply %d changes of service ports: %w", len(changes), errors.Join(err, e))
@@ -133,7 +140,7 @@ func (b *Backend) Apply(changes []service.PortChange) error {
 			return nil
 		}
 	}
-	return b.forget(changes)
+	return nil
 }
 
 // awaitPackets returns when all packets are through that met the rules before
@@ -199,9 +206,9 @@ func (b *Backend) end(t *batch, m *mirror, d *delta) {
 	}
 }
 
-// rebuild makes the tables anew. If there is one already, that goes in the
-// same transaction, so that no packet finds neither. Otherwise elements come
-// in several, and the rules that lead to them last.
+// rebuild makes the tables anew. While there are tables already, others of
+// another name do the same meanwhile: a packet that came before a transaction
+// would find the rules of the one table gone, and the other's not yet there.
 func (b *Backend) rebuild() error {
 	b.stale = true
 	all := make([]service.PortChange, 0, len(b.ports))
@@ -216,55 +223,87 @@ func (b *Backend) rebuild() error {
 		}
 		exists = exists || has
 	}
-	var memories [][]memory
+	memories := make([][]memory, len(families))
+	var err error
 	if exists {
 		memories = b.remember()
+		_, err = b.load(relayName, all, memories)
+		awaitPackets()
+	}
+	if err == nil {
+		b.mirrors, err = b.load(tableName, all, memories)
+		awaitPackets()
+	}
+	// Without tables to take over from, there may be some of a process that ended
+	// in the middle of this.
+	if e := b.commit(removal(relayName)); e != nil {
+		err = errors.Join(err, fmt.Errorf("remove the tables %s: %w", relayName, e))
+	}
+	if errors.Is(err, os.ErrPermission) {
+		// What the kernel does not let one change that it let one make is a
+		// table whose owner is another process.
+		return fmt.Errorf("make the tables anew: another process owns a table %s: find it by nft list tables, and stop it: %w", tableName, err)
+	}
+	if err != nil {
+		return fmt.Errorf("make the tables anew: %w", err)
+	}
+	b.stale = false
+	return nil
+}
+
+// load makes tables of a name in place of those that there may be. What leads
+// to all else is in the last of several transactions.
+func (b *Backend) load(table string, all []service.PortChange, memories [][]memory) ([]*mirror, error) {
+	t := removal(table)
+	next := func() error {
+		err := b.commit(t)
+		t = &batch{table: table}
+		return err
 	}
 	mirrors := make([]*mirror, len(families))
-	t := newBatch()
 	for i, f := range families {
 		m := newMirror(f, &b.config)
 		mirrors[i] = m
 		d := m.apply(all)
+		added := append(d.added, d.resumed...)
 		t.addTable(f)
-		if exists {
-			t.deleteTable(f)
-			t.addTable(f)
-		}
 		addSets(t, f, &b.config)
 		addChains(t, f)
 		b.begin(t, m, &d)
-		for len(d.added) > 0 {
-			n := len(d.added)
-			if !exists {
-				n = min(n, chunk-t.elements)
+		for len(added) > 0 {
+			n := min(len(added), chunk-t.elements)
+			t.addElements(f, added[:n])
+			if added = added[n:]; t.elements < chunk {
+				continue
 			}
-			t.addElements(f, d.added[:n])
-			d.added = d.added[n:]
-			if !exists && t.elements >= chunk {
-				if err := b.commit(t); err != nil {
-					return fmt.Errorf("load the tables: %w", err)
-				}
-				t = newBatch()
+			if err := next(); err != nil {
+				return nil, err
 			}
 		}
 	}
 	for i, f := range families {
-		if exists {
-			t.addMemories(f, memories[i])
-		}
+		t.addMemories(f, memories[i])
 		addDispatch(t, f, &b.config)
 	}
-	if err := b.commit(t); err != nil {
-		return fmt.Errorf("make the tables anew: %w", err)
+	return mirrors, next()
+}
+
+// removal removes tables of a name, which may not be there.
+func removal(table string) *batch {
+	t := &batch{table: table}
+	for _, f := range families {
+		t.addTable(f)
+		t.deleteTable(f)
 	}
-	b.mirrors, b.stale = mirrors, false
-	return nil
+	return t
 }
 
 // commit tells its own transactions from others' by their number: the kernel
 // takes the next one only if there was no other.
 func (b *Backend) commit(t *batch) error {
+	if len(t.messages) == 0 {
+		return nil
+	}
 	for range attempts {
 		generation, err := b.socket.generation()
 		if err != nil {

@@ -3,6 +3,8 @@ package nftables
 import (
 	"fmt"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,6 +84,7 @@ func content() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		text = nameTables(text)
 		chain := ""
 		for line := range strings.Lines(text) {
 			line = strings.Trim(strings.TrimSpace(line), ",")
@@ -93,11 +96,49 @@ func content() ([]string, error) {
 				continue
 			}
 			for part := range strings.SplitSeq(line, ", ") {
+				if strings.HasSuffix(chain, "affinity {") && strings.Contains(part, " timeout ") {
+					continue
+				}
 				lines = append(lines, family+" "+chain+" "+part)
 			}
 		}
 	}
 	return lines, nil
+}
+
+var (
+	hashChain  = regexp.MustCompile(`-(source|source-port)-(\d+)(-l0)?\b`)
+	hashTarget = regexp.MustCompile(`([^{},\t\n]+) : goto \S+-(?:source|source-port)-(\d+)\b`)
+	hashRule   = regexp.MustCompile(`seed 0x46616972(?: offset (\d+))?`)
+	hashMap    = regexp.MustCompile(`(?s)map hashed \{.*?\n\t\}`)
+	hashSlot   = regexp.MustCompile(`(\d+) : `)
+)
+
+// nameTables calls the tables of hashing by a frontend instead of by a number:
+// that depends on what was there before.
+func nameTables(text string) string {
+	names := map[string]string{}
+	for _, m := range hashTarget.FindAllStringSubmatch(text, -1) {
+		key, number := strings.TrimSpace(m[1]), m[2]
+		if names[number] == "" || key < names[number] {
+			names[number] = key
+		}
+	}
+	place := func(at string) string {
+		n, _ := strconv.Atoi(at)
+		return fmt.Sprintf("%s/%d/%d", names[strconv.Itoa(n/tableSize/tablesPerPort)], n/tableSize%tablesPerPort, n%tableSize)
+	}
+	text = hashMap.ReplaceAllStringFunc(text, func(m string) string {
+		head, elements, _ := strings.Cut(m, "elements")
+		return head + "elements" + hashSlot.ReplaceAllStringFunc(elements, func(slot string) string { return place(strings.TrimSuffix(slot, " : ")) + " : " })
+	})
+	text = hashRule.ReplaceAllStringFunc(text, func(rule string) string {
+		return "seed at " + place(hashRule.FindStringSubmatch(rule)[1])
+	})
+	return hashChain.ReplaceAllStringFunc(text, func(chain string) string {
+		m := hashChain.FindStringSubmatch(chain)
+		return "-" + m[1] + "-(" + names[m[2]] + ")" + m[3]
+	})
 }
 
 func must(t testing.TB, err error) {

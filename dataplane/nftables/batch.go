@@ -23,6 +23,7 @@ const (
 	setDescConcat   = 2    // NFTA_SET_DESC_CONCAT
 	setFieldLen     = 1    // NFTA_SET_FIELD_LEN
 	elementKeyEnd   = 10   // NFTA_SET_ELEM_KEY_END
+	tableOwner      = 2    // NFT_TABLE_F_OWNER
 	verdictDataType = 0xffffff00
 )
 

@@ -19,6 +19,12 @@ type class struct {
 	cluster   int  // how many endpoints there are for policy Cluster
 	local     int  // and for policy Local
 	sticky    bool // session affinity
+
+	// hash is how the endpoint follows from the client. If it does, cluster
+	// and local are 1 where there are endpoints, and a chain is of one port,
+	// whose tables have a number.
+	hash   service.Hash
+	number int
 }
 
 type behaviour uint8
@@ -30,13 +36,30 @@ const (
 	internalLocal                      // of a cluster IP, policy Local
 )
 
-// String returns the name of the chain, as in external-local-c3-l1.
+// hashing returns the class of those that choose by a hash instead. They need
+// no key of a frontend, and nothing is to be learned.
+func (c class) hashing(by service.Hash, number int) class {
+	return class{
+		behaviour: c.behaviour, hash: by, number: number,
+		cluster: min(c.cluster, 1), local: min(c.local, 1),
+	}
+}
+
+// String returns the name of the chain, as in external-local-c3-l1, or in
+// external-source-7 for the port whose tables are the seventh.
 func (c class) String() string {
 	var b strings.Builder
 	if c.nodePort {
 		b.WriteString("nodeport-")
 	}
 	b.WriteString([...]string{"", "internal", "external", "external-local", "internal-local"}[c.behaviour])
+	if c.hash != service.HashNone {
+		fmt.Fprintf(&b, "-%s-%d", c.hash, c.number)
+		if c.behaviour == externalLocal && c.local == 0 {
+			b.WriteString("-l0")
+		}
+		return b.String()
+	}
 	if c.behaviour != internalLocal {
 		fmt.Fprintf(&b, "-c%d", c.cluster)
 	}
@@ -86,6 +109,10 @@ func (c class) addTo(b *batch, family service.Family, config *dataplane.Config) 
 
 // forward adds rules that translate the destination of what start lets pass.
 func (c class) forward(b *batch, chain string, start func() *rule, local bool) {
+	if c.hash != service.HashNone {
+		b.addRule(chain, start().protocols().hash(c.hash, offset(c.number, local)).find(hashedSet).dnat())
+		return
+	}
 	count, endpoints, affinity := c.cluster, endpointsSet, affinitySet
 	if local {
 		count, endpoints = c.local, localEndpointsSet

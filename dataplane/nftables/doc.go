@@ -23,6 +23,11 @@
 // difference (mirror.go). Backend hands it to the kernel in forms that nft can
 // list: it crashes on some that the kernel would take.
 //
+// A Service that asks for hashing has chains of its own, which look for the
+// hash of the client in a table of Maglev's: the same on every node. Session
+// affinity then is hashing by the address alone. It holds as long as the table
+// does, and knows no timeout.
+//
 // Two things are not as kube-proxy does them. A client stays with an endpoint
 // by frontend, not by service port: by another address of the Service it may
 // come to another. And a process of the node that sends UDP to what is refused

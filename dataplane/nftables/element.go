@@ -71,33 +71,40 @@ func shared(set string) bool { return set == clusterIPsSet || set == hairpinsSet
 // isSlot tells whether a set has endpoints, which chains choose from by number.
 func isSlot(set string) bool {
 	switch set {
-	case endpointsSet, localEndpointsSet, nodePortEndpointsSet, nodePortLocalEndpointsSet:
+	case endpointsSet, localEndpointsSet, nodePortEndpointsSet, nodePortLocalEndpointsSet, hashedSet:
 		return true
 	}
 	return false
 }
 
-// elements hands every element of a port to yield.
-func elements(name service.PortName, p *service.Port, config *dataplane.Config, yield func(elementKey, value)) {
+// learned tells of which sets the elements lead to where clients are remembered.
+func learned(set string) bool { return set == learnSet || set == nodePortLearnSet }
+
+// elements hands every element of a port to yield, the slots of hashing aside.
+func elements(name service.PortName, p *service.Port, number int, config *dataplane.Config, yield func(elementKey, value)) {
 	if p == nil {
 		return
 	}
 	for _, f := range p.Frontends {
 		frontend := frontendKey(f, name.Protocol)
-		services, cluster, local, learned := servicesSet, endpointsSet, localEndpointsSet, learnSet
+		services, cluster, local, learns := servicesSet, endpointsSet, localEndpointsSet, learnSet
 		if f.Kind == service.NodePort {
-			services, cluster, local, learned = nodePortsSet, nodePortEndpointsSet, nodePortLocalEndpointsSet, nodePortLearnSet
+			services, cluster, local, learns = nodePortsSet, nodePortEndpointsSet, nodePortLocalEndpointsSet, nodePortLearnSet
 		}
 		v := decide(f, p)
+		hashes := v.class != class{} && hashOf(p) != service.HashNone
+		if hashes {
+			v.class = v.class.hashing(hashOf(p), number)
+		}
 		yield(elementKey{set: services, key: frontend}, v)
-		if v.class.cluster > 0 {
+		if v.class.cluster > 0 && !hashes {
 			slots(cluster, frontend, p.Cluster, yield)
 		}
-		if v.class.local > 0 {
+		if v.class.local > 0 && !hashes {
 			slots(local, frontend, p.Local, yield)
 		}
 		if v.class.sticky {
-			yield(elementKey{set: learned, key: frontend}, value{learn: learn{v.class.nodePort, p.Affinity}})
+			yield(elementKey{set: learns, key: frontend}, value{learn: learn{v.class.nodePort, p.Affinity}})
 		}
 		switch f.Kind {
 		case service.ClusterIP:

@@ -18,10 +18,11 @@ type mirror struct {
 	classes map[class]int      // in how many elements they are
 	learns  map[learn]int      // likewise
 	idle    map[string]bool    // chains that no element leads to any more
+	numbers numbers
 }
 
 func newMirror(family service.Family, config *dataplane.Config) *mirror {
-	return &mirror{family, config, map[elementKey]int{}, map[class]int{}, map[learn]int{}, map[string]bool{}}
+	return &mirror{family, config, map[elementKey]int{}, map[class]int{}, map[learn]int{}, map[string]bool{}, numbers{of: map[service.PortName]int{}}}
 }
 
 // delta is a change of a table. Its lists are sorted.
@@ -32,6 +33,9 @@ type delta struct {
 	// remains are slots that go in a transaction of their own: a packet may be
 	// on its way to them.
 	remains []change
+	// paused are elements by which clients are remembered, of which some come
+	// back as resumed: those of all ports that change.
+	paused, resumed []change
 }
 
 type change struct {
@@ -51,15 +55,29 @@ func (m *mirror) apply(changes []service.PortChange) delta {
 	flips := map[elementKey]*flip{}
 	for _, c := range changes {
 		if c.Name.Family == m.family {
-			elements(c.Name, c.Before, m.config, func(k elementKey, v value) { m.remove(flips, k, v) })
+			elements(c.Name, c.Before, m.numbers.of[c.Name], m.config, func(k elementKey, v value) { m.remove(flips, k, v) })
 		}
 	}
 	for _, c := range changes {
 		if c.Name.Family == m.family {
-			elements(c.Name, c.After, m.config, func(k elementKey, v value) { m.add(flips, k, v) })
+			m.hash(flips, c)
+			elements(c.Name, c.After, m.numbers.of[c.Name], m.config, func(k elementKey, v value) { m.add(flips, k, v) })
 		}
 	}
+	m.numbers.settle()
 	return m.settle(flips)
+}
+
+// hash follows the tables of a port that chooses by a hash, or did.
+func (m *mirror) hash(flips map[elementKey]*flip, c service.PortChange) {
+	was, is := hashOf(c.Before) != service.HashNone, hashOf(c.After) != service.HashNone
+	if !was && !is {
+		return
+	}
+	hashed(m.numbers.take(c.Name), c.Before, c.After, func(k elementKey, f flip) { flips[k] = &f })
+	if !is {
+		m.numbers.release(c.Name)
+	}
 }
 
 func (m *mirror) remove(flips map[elementKey]*flip, k elementKey, v value) {
@@ -93,6 +111,17 @@ func (m *mirror) settle(flips map[elementKey]*flip) delta {
 	var d delta
 	classes, learns := map[class]int{}, map[learn]int{}
 	for k, f := range flips {
+		if learned(k.set) {
+			if f.was {
+				d.paused = append(d.paused, change{k, f.before})
+				learns[f.before.learn]--
+			}
+			if f.is {
+				d.resumed = append(d.resumed, change{k, f.after})
+				learns[f.after.learn]++
+			}
+			continue
+		}
 		if f.was == f.is && f.before == f.after {
 			continue
 		}
@@ -103,12 +132,10 @@ func (m *mirror) settle(flips map[elementKey]*flip) delta {
 				d.deleted = append(d.deleted, change{k, f.before})
 			}
 			classes[f.before.class]--
-			learns[f.before.learn]--
 		}
 		if f.is {
 			d.added = append(d.added, change{k, f.after})
 			classes[f.after.class]++
-			learns[f.after.learn]++
 		}
 	}
 	delete(classes, class{})
@@ -118,6 +145,11 @@ func (m *mirror) settle(flips map[elementKey]*flip) delta {
 	slices.SortFunc(d.deleted, compareChanges)
 	slices.SortFunc(d.added, compareChanges)
 	slices.SortFunc(d.remains, compareChanges)
+	slices.SortFunc(d.paused, compareChanges)
+	slices.SortFunc(d.resumed, compareChanges)
+	if len(d.deleted)+len(d.added)+len(d.remains) == 0 && slices.Equal(d.paused, d.resumed) {
+		d.paused, d.resumed = nil, nil
+	}
 	return d
 }
 

@@ -38,12 +38,14 @@ func (d *delta) String() string {
 	for _, l := range d.newLearns {
 		lines = append(lines, "+ chain "+l.String())
 	}
-	deleted := slices.Concat(d.deleted, d.remains)
+	deleted := slices.Concat(d.deleted, d.remains, without(d.paused, d.resumed))
+	added := slices.Concat(d.added, without(d.resumed, d.paused))
 	slices.SortFunc(deleted, compareChanges)
+	slices.SortFunc(added, compareChanges)
 	for _, c := range deleted {
 		lines = append(lines, "- "+c.set+" "+readKey(c.set, c.key))
 	}
-	for _, c := range d.added {
+	for _, c := range added {
 		line := "+ " + c.set + " " + readKey(c.set, c.key)
 		if c.end != "" {
 			line += " to " + readKey(c.set, c.end)
@@ -70,6 +72,11 @@ func (d *delta) String() string {
 		lines = append(lines, "- chain "+l.String())
 	}
 	return strings.Join(lines, "\n")
+}
+
+// without leaves the changes that are not among the others.
+func without(changes, others []change) []change {
+	return slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return slices.Contains(others, c) })
 }
 
 func readKey(set, key string) string {

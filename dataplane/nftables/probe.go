@@ -48,6 +48,7 @@ var features = []struct {
 	}},
 	{"masquerade", func(b *batch, r *rule) { r.masquerade() }},
 	{"numgen", func(b *batch, r *rule) { r.draw(2, reg0) }},
+	{"hash", func(b *batch, r *rule) { r.hash(service.HashSource, 0) }},
 	{"fib", func(b *batch, r *rule) { r.fib(unix.NFTA_FIB_F_DADDR) }},
 	{"reject", func(b *batch, r *rule) { r.reject(unix.NFT_REJECT_TCP_RST, 0) }},
 	{"ct", func(b *batch, r *rule) { r.ct(unix.NFT_CT_STATUS, reg0).originalDaddr(reg0) }},
@@ -65,6 +66,7 @@ func probe(s *socket, config *dataplane.Config) error {
 		for _, c := range []class{
 			{behaviour: internal, cluster: 1, sticky: true},
 			{behaviour: externalLocal, cluster: 1, local: 1, nodePort: true},
+			{behaviour: external, cluster: 1, hash: service.HashSourcePort},
 		} {
 			whole.addChain(f, c.String())
 			c.addTo(whole, f, config)

@@ -13,10 +13,19 @@ import (
 const reg0 = unix.NFT_REG32_00
 
 const (
-	ipsDstNAT  = 1 << 5 // IPS_DST_NAT, a bit of ct status
-	ctStateNew = 1 << 3 // NF_CT_STATE_BIT(IP_CT_NEW)
-	natRandom  = 1 << 4 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
+	ipsDstNAT = 1 << 5 // IPS_DST_NAT, a bit of ct status
+	natRandom = 1 << 4 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
 
+	// NF_CT_STATE_BIT of IP_CT_ESTABLISHED, IP_CT_RELATED and IP_CT_NEW
+	ctStateEstablished = 1 << 1
+	ctStateRelated     = 1 << 2
+	ctStateNew         = 1 << 3
+)
+
+// Where addresses are in a header of IPv4.
+const (
+	source      = 12
+	destination = 16
 )
 
 // rule is the expressions of a rule, in the forms that nft 1.0.6 can list: it
@@ -67,6 +76,10 @@ func (r *rule) daddr(reg uint32) *rule {
 	return r.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, addrLen(r.family), reg)
 }
 
+func (r *rule) sport(reg uint32) *rule {
+	return r.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, reg)
+}
+
 func (r *rule) dport(reg uint32) *rule {
 	return r.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, reg)
 }
@@ -101,6 +114,23 @@ func (r *rule) bitwise(mask, xor uint32) *rule {
 // bits goes on if any of the bits in the register is set.
 func (r *rule) bits(mask uint32) *rule {
 	return r.bitwise(mask, 0).cmp(unix.NFT_CMP_NEQ, reg0, native(0))
+}
+
+// noBits goes on if none of them is.
+func (r *rule) noBits(mask uint32) *rule {
+	return r.bitwise(mask, 0).cmp(unix.NFT_CMP_EQ, reg0, native(0))
+}
+
+// loopback goes on if an address of a packet of IPv4 is in 127.0.0.0/8.
+func (r *rule) loopback(end uint32) *rule {
+	return r.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, end, 1, reg0).cmp(unix.NFT_CMP_EQ, reg0, []byte{127})
+}
+
+// notLink goes on if a packet came by another link.
+func (r *rule) notLink(name string) *rule {
+	whole := make([]byte, unix.IFNAMSIZ)
+	copy(whole, name)
+	return r.meta(unix.NFT_META_IIFNAME, reg0).cmp(unix.NFT_CMP_NEQ, reg0, whole)
 }
 
 // mark sets a bit of the packet's mark.
@@ -166,6 +196,25 @@ func (r *rule) draw(count int, reg uint32) *rule {
 		r.uint32(unix.NFTA_NG_DREG, reg)
 		r.uint32(unix.NFTA_NG_MODULUS, uint32(count))
 		r.uint32(unix.NFTA_NG_TYPE, unix.NFT_NG_RANDOM)
+	})
+}
+
+// hash loads a number from offset on that follows from who sent the packet.
+func (r *rule) hash(by service.Hash, offset uint32) *rule {
+	from, length := uint32(reg0+1), addrLen(r.family)
+	r.saddr(from)
+	if by == service.HashSourcePort {
+		r.sport(from + r.width())
+		length += 4
+	}
+	return r.expr("hash", func() {
+		r.uint32(unix.NFTA_HASH_SREG, from)
+		r.uint32(unix.NFTA_HASH_DREG, reg0)
+		r.uint32(unix.NFTA_HASH_LEN, length)
+		r.uint32(unix.NFTA_HASH_MODULUS, tableSize)
+		r.uint32(unix.NFTA_HASH_SEED, hashSeed)
+		r.uint32(unix.NFTA_HASH_OFFSET, offset)
+		r.uint32(unix.NFTA_HASH_TYPE, unix.NFT_HASH_JENKINS)
 	})
 }
 

@@ -9,6 +9,9 @@ import (
 
 const tableName = "fairway"
 
+// relayName is that of the tables that do the same while those are made anew.
+const relayName = "fairway-relay"
+
 // The sets and maps of a table.
 const (
 	servicesSet               = "services"                 // frontend -> what happens
@@ -17,6 +20,7 @@ const (
 	nodePortsSet              = "nodeports"                // the same three for NodePorts
 	nodePortEndpointsSet      = "nodeport-endpoints"       //
 	nodePortLocalEndpointsSet = "nodeport-local-endpoints" //
+	hashedSet                 = "hashed"                   // hash, by port -> endpoint
 	clusterIPsSet             = "cluster-ips"              // ports of these that no Service has are refused
 	restrictedSet             = "restricted"               // frontends with source ranges
 	allowedSet                = "allowed"                  // frontend, source
@@ -45,6 +49,7 @@ const (
 	postroutingChain  = "nat-postrouting"
 	learnPrerouting   = "learn-prerouting"
 	learnOutput       = "learn-output"
+	martiansChain     = "martians"
 	priorityDNAT      = -101 // just before kube-proxy's
 	priorityAfterDNAT = -99
 	prioritySNAT      = 99
@@ -89,6 +94,7 @@ var sets = []setSpec{
 	{name: nodePortsSet, key: []field{protocolField, portField}, data: verdictData},
 	{name: nodePortEndpointsSet, key: []field{protocolField, portField, slotField}, data: addrPortData},
 	{name: nodePortLocalEndpointsSet, key: []field{protocolField, portField, slotField}, data: addrPortData},
+	{name: hashedSet, key: []field{slotField}, data: addrPortData},
 	{name: clusterIPsSet, key: []field{daddrField}},
 	{name: restrictedSet, key: []field{daddrField, protocolField, portField}},
 	{name: allowedSet, key: []field{daddrField, protocolField, portField, saddrField}, interval: true},
@@ -140,7 +146,7 @@ func addDispatch(b *batch, family service.Family, config *dataplane.Config) {
 	add(dispatchChain, frontend().vmap(servicesSet))
 	nodePort := start().fib(unix.NFTA_FIB_F_DADDR)
 	if family == service.IPv4 {
-		nodePort.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 1, reg0).cmp(unix.NFT_CMP_NEQ, reg0, []byte{127})
+		nodePort.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, destination, 1, reg0).cmp(unix.NFT_CMP_NEQ, reg0, []byte{127})
 	} else {
 		loopback := [16]byte{15: 1}
 		nodePort.daddr(reg0).cmp(unix.NFT_CMP_NEQ, reg0, loopback[:])
@@ -172,5 +178,25 @@ func addDispatch(b *batch, family service.Family, config *dataplane.Config) {
 		add(h.learn, start().ct(unix.NFT_CT_STATE, reg0).bits(ctStateNew).ct(unix.NFT_CT_STATUS, reg0).bits(ipsDstNAT).verdict(jump(learnBranch)))
 		b.addBaseChain(family, h.nat, "nat", h.hook, priorityDNAT)
 		add(h.nat, start().verdict(jump(dispatchChain)))
+	}
+	if config.LocalhostNodePorts && family == service.IPv4 {
+		addLocalhost(b)
+	}
+}
+
+// addLocalhost has NodePorts answer at the loopback, from where the class
+// chains translate the source as they do for all that is from the node. With
+// the sysctl that this takes, the kernel would take packets of that network
+// from other links: also those from there, which some servers trust.
+func addLocalhost(b *batch) {
+	const family = service.IPv4
+	start := func() *rule { return b.rule(family) }
+	b.addRule(outputChain, start().loopback(destination).l4proto(reg0).dport(reg0+1).vmap(nodePortsSet))
+	b.addBaseChain(family, martiansChain, "filter", unix.NF_INET_LOCAL_IN, 0)
+	for _, end := range []uint32{source, destination} {
+		r := start().notLink("lo").loopback(end)
+		r.ct(unix.NFT_CT_STATE, reg0).noBits(ctStateEstablished | ctStateRelated)
+		r.ct(unix.NFT_CT_STATUS, reg0).noBits(ipsDstNAT)
+		b.addRule(martiansChain, r.verdict(dropped))
 	}
 }

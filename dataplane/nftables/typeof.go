@@ -70,10 +70,13 @@ func userdata(family service.Family, s setSpec) []byte {
 	const (
 		keyByteorder, dataByteorder = 0, 1
 		keyTypeof, dataTypeof       = 3, 4
-		bigEndian                   = 2
+		hostEndian, bigEndian       = 1, 2
 	)
 	var order uint32
-	if len(s.key) == 1 {
+	switch {
+	case len(s.key) == 1 && s.key[0] == slotField:
+		order = hostEndian
+	case len(s.key) == 1:
 		order = bigEndian
 	}
 	u := appendTLV(nil, keyByteorder, native(order))
@@ -88,6 +91,9 @@ func userdata(family service.Family, s setSpec) []byte {
 }
 
 func typeofConcat(family service.Family, fields []field) []byte {
+	if len(fields) == 1 {
+		return fields[0].typeof(family)
+	}
 	var list []byte
 	for i, f := range fields {
 		list = appendTLV(list, byte(i), f.typeof(family))
