@@ -17,10 +17,11 @@ type ledger struct {
 	forwards  map[netip.Addr]int                      // by how many service ports
 	parked    map[service.PortName]service.PortChange // since they would end it
 	ending    map[netip.Addr]bool                     // for which changes are parked
+	unserved  map[service.Family]bool                 // by the backend
 }
 
 func newLedger(r *Readiness) *ledger {
-	return &ledger{r, map[netip.Addr]int{}, map[service.PortName]service.PortChange{}, map[netip.Addr]bool{}}
+	return &ledger{r, map[netip.Addr]int{}, map[service.PortName]service.PortChange{}, map[netip.Addr]bool{}, map[service.Family]bool{}}
 }
 
 // sort returns which changes are to be made now, those that were held back
@@ -101,7 +102,7 @@ func (l *ledger) made(changes []service.PortChange) (concerned []service.PortNam
 	}
 	turned := func(a netip.Addr) bool { return (before[a] > 0) != (l.forwards[a] > 0) }
 	for addr := range before {
-		if turned(addr) {
+		if turned(addr) && !l.unserved[service.FamilyOf(addr)] {
 			l.readiness.setForwarded(addr, l.forwards[addr] > 0)
 		}
 	}

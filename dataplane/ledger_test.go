@@ -182,6 +182,16 @@ func TestAddressChangesHands(t *testing.T) {
 	}
 }
 
+// What the backend passes over is not forwarded.
+func TestUnservedFamily(t *testing.T) {
+	b := newBook(t)
+	b.unserved[service.IPv4] = true
+	b.change(ports{"a": port(some, vip)})
+	if b.readiness.Announce(vip) {
+		t.Error("announced")
+	}
+}
+
 func TestNilReadiness(t *testing.T) {
 	var r *Readiness
 	r.Withdrawn(vip)

@@ -240,6 +240,12 @@ func (r *run) apply(due []service.PortChange) error {
 			return err
 		}
 		r.backend, due = backend, nil
+		for _, f := range families {
+			if err := backend.Unserved(f); err != nil {
+				r.Log.Error(err, "Traffic of a family is not forwarded, and its addresses are not announced", "family", f.String())
+				r.ledger.unserved[f] = true
+			}
+		}
 		for name, port := range r.state.Ports() {
 			due = append(due, service.PortChange{Name: name, After: port})
 		}

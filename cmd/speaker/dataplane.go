@@ -90,7 +90,7 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	if err := o.forwarding.setKernel(log); err != nil {
 		return nil, err
 	}
-	open, err := o.forwarding.backend(config, log)
+	open, err := o.forwarding.backend(config)
 	if err != nil {
 		return nil, err
 	}
@@ -142,21 +142,12 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 }
 
 // backend returns what makes the backend that the flags ask for.
-func (f *forwarding) backend(config dataplane.Config, log logr.Logger) (func() (dataplane.Backend, error), error) {
+func (f *forwarding) backend(config dataplane.Config) (func() (dataplane.Backend, error), error) {
 	switch f.dataplane {
 	case dataplaneNFTables:
 		return func() (dataplane.Backend, error) { return nftables.New(config) }, nil
 	case dataplaneIPTables:
-		return func() (dataplane.Backend, error) {
-			b, err := iptables.New(config, iptables.Auto)
-			if err != nil {
-				return nil, err
-			}
-			if unserved := b.Unserved(); unserved != nil {
-				log.Error(unserved, "Not all of the traffic can be forwarded")
-			}
-			return b, nil
-		}, nil
+		return func() (dataplane.Backend, error) { return iptables.New(config, iptables.Auto) }, nil
 	}
 	return nil, fmt.Errorf("--dataplane %q: must be one of auto, none, nftables, iptables", f.dataplane)
 }

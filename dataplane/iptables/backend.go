@@ -68,9 +68,14 @@ func New(config dataplane.Config, flavour Flavour) (*Backend, error) {
 // Flavour returns the flavour in use, which is never Auto.
 func (b *Backend) Flavour() Flavour { return b.flavour }
 
-// Unserved returns why IPv6 is not served, or nil if it is. Apply returns it
-// too, while there are ports of IPv6 to be served, after it has done all else.
-func (b *Backend) Unserved() error { return b.unserved }
+// Unserved returns why a family is not served, or nil if it is: a kernel or an
+// image may lack IPv6.
+func (b *Backend) Unserved(family service.Family) error {
+	if family == service.IPv6 {
+		return b.unserved
+	}
+	return nil
+}
 
 // beLiberal tells whether conntrack takes packets out of the window for valid.
 // Otherwise they would pass untranslated, and the client's kernel end the
@@ -115,22 +120,10 @@ func (b *Backend) Apply(changes []service.PortChange) error {
 		errs = append(errs, cleanFlavour(b.otherFlavour()))
 		b.started = errs[0] == nil
 	}
-	if b.unserved != nil && b.has(service.IPv6) {
-		errs = append(errs, b.unserved)
-	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("apply %d changes of service ports with iptables (%s): %w", len(changes), b.flavour, err)
 	}
 	return nil
-}
-
-func (b *Backend) has(family service.Family) bool {
-	for name := range b.ports {
-		if name.Family == family {
-			return true
-		}
-	}
-	return false
 }
 
 func (b *Backend) otherFlavour() Flavour {

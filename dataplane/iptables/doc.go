@@ -45,5 +45,5 @@
 //   - Rules that others insert before ours stay there.
 //
 // Where IPv6 or ip6tables is missing, New succeeds and IPv4 is served. Unserved
-// says why IPv6 is not, and Apply does once there is a Service port of IPv6.
+// says why IPv6 is not.
 package iptables

@@ -81,6 +81,10 @@ func Cleanup() (err error) {
 	return nil
 }
 
+// Unserved implements dataplane.Backend: a kernel with nf_tables has both
+// families, or New fails.
+func (b *Backend) Unserved(service.Family) error { return nil }
+
 // Changed receives when someone else has changed the tables. What then is to
 // be done is an Apply, if without changes.
 func (b *Backend) Changed() <-chan struct{} { return b.monitor.changed }
