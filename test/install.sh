@@ -15,7 +15,6 @@ need ip iproute2
 need nft nftables
 need iptables iptables
 need ipset ipset
-need linux.uml user-mode-linux
 need modprobe kmod
 need conntrack conntrack
 need /usr/lib/frr/bgpd frr

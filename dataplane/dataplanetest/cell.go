@@ -58,7 +58,7 @@ func (c *Cell) run() string {
 	seen := map[string]bool{}
 	wait := patience
 	if slices.Contains(c.Want, Drop) {
-		wait = silence()
+		wait = silence
 	}
 	for range draws {
 		got := c.From.dial(c.Protocol, netip.AddrPort{}, c.To, wait, again)

@@ -180,7 +180,7 @@ func testUDPFlows(t *testing.T, subject Subject) {
 			from := netip.AddrPortFrom(w.from.Addrs[service.FamilyOf(w.to.Addr())], uint16(20000+i))
 			wait := patience
 			if len(want) == 0 {
-				wait = silence() / 20 // whatever happens, a flow has begun
+				wait = silence / 20 // whatever happens, a flow has begun
 			}
 			got := w.from.dial(service.UDP, from, w.to, wait, again)
 			if len(want) > 0 && got.Who != want[0] {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/internal/netnstest"
-	"github.com/fairway-lb/fairway/internal/uml"
 )
 
 // Lab is a node with pods, a pod of another node, and a client that is
@@ -230,14 +229,8 @@ type Answer struct {
 // patience is how long a host waits for an answer: it may be on a busy machine.
 const patience = 15 * time.Second
 
-// silence is how long it waits for none: longer in a guest, whose processor is
-// a share of one.
-func silence() time.Duration {
-	if uml.Inside() {
-		return 5 * time.Second
-	}
-	return 2 * time.Second
-}
+// silence is how long it waits for none.
+const silence = 2 * time.Second
 
 // Dial asks who is at an address.
 func (h *Host) Dial(protocol service.Protocol, to netip.AddrPort) Answer {

@@ -53,7 +53,7 @@ func testSourceRangeOfNode(t *testing.T, subject Subject) {
 		for _, vip := range c.VIP() {
 			wait := patience
 			if want == Drop {
-				wait = silence()
+				wait = silence
 			}
 			got := c.Node.dial(service.TCP, netip.AddrPortFrom(vip, 0), netip.AddrPortFrom(vip, 80), wait, again)
 			if got.Who != want {
