@@ -395,6 +395,6 @@ func TestLocalhostNodePorts(t *testing.T) {
 		c.Ask("without endpoints", c.Node, here, c.NodePort(), "", dataplanetest.Reject)
 		c.Ask("IPv6", c.Node, [2]netip.Addr{netip.IPv6Loopback(), netip.IPv6Loopback()}, c.NodePort(), "", dataplanetest.Reject)
 		newInjector(t).send(unix.IPPROTO_UDP, loopback)
-		awaitCount(t, f, "-A "+localhostChain+" ! -s 127.0.0.0/8 -d 127.0.0.0/8")
+		awaitCount(t, f, "-A "+localhostChain+" -d 127.0.0.0/8 ! -i lo")
 	})
 }

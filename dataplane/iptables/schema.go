@@ -57,7 +57,7 @@ func hooks(family service.Family, config *dataplane.Config) [tableCount][]hook {
 		{"POSTROUTING", jump(postroutingChain)},
 	}
 	if guarded(family, config) {
-		all[filter] = append(all[filter], hook{"INPUT", jump(localhostChain)}, hook{"OUTPUT", jump(localhostChain)})
+		all[filter] = append(all[filter], hook{"INPUT", jump(localhostChain)})
 	}
 	all[filter] = append(all[filter],
 		hook{"INPUT", newPackets + jump(inputChain)},
@@ -126,9 +126,10 @@ func addStatic(nat, filter *content, family service.Family, config *dataplane.Co
 	// The kernel limits ICMP errors, so that a client might wait for one.
 	filter.keep(refuseChain, "-p tcp -j REJECT --reject-with tcp-reset\n-j REJECT --reject-with "+unreachable+"\n")
 	if guarded(family, config) {
-		// CVE-2020-8558: with route_localnet, neighbors can send to 127.0.0.1.
-		filter.keep(localhostChain, "! -s "+loopback.String()+" "+destination(loopback)+
-			"-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT "+drop)
+		// CVE-2020-8558: with route_localnet, neighbors can send to 127.0.0.1, and
+		// from there, which some servers trust.
+		const foreign = "! -i lo -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT " + drop
+		filter.keep(localhostChain, source(loopback)+foreign+destination(loopback)+foreign)
 	}
 }
 
