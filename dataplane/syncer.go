@@ -28,10 +28,13 @@ type SyncConfig struct {
 	Readiness *Readiness
 	// Concerned is told of Services whose addresses may be announced now, or
 	// have to be withdrawn.
-	Concerned func(types.NamespacedName)
+	Concerned func(context.Context, types.NamespacedName)
 	// FitChanged is told when Readiness.Fit changed.
-	FitChanged func()
-	Health     *healthcheck.Proxy
+	FitChanged func(context.Context)
+	// Failing is told, once for each time, that the kernel has not followed for
+	// as long as makes a node unfit, and of the last reason.
+	Failing func(error)
+	Health  *healthcheck.Proxy
 	// HealthCheckPorts serves the health-check node ports.
 	HealthCheckPorts *healthcheck.NodePorts
 	// Clean deletes stale conntrack entries after changes were made.
@@ -141,21 +144,24 @@ var families = []service.Family{service.IPv4, service.IPv6}
 // run is the state of the worker.
 type run struct {
 	*Syncer
+	ctx     context.Context // of Start
 	backend Backend
 	state   *service.State
 	ledger  *ledger
-	owed    []service.PortChange // the backend has them, the kernel perhaps not
-	unclean []service.PortChange // conntrack entries may be stale by them
-	since   time.Time            // of the first event that is not in the kernel
-	backoff time.Duration        // 0 while all is well
-	failing time.Time            // since when
-	opened  bool                 // Opened has succeeded
+	owed    []service.PortChange        // the backend has them, the kernel perhaps not
+	unclean []service.PortChange        // conntrack entries may be stale by them
+	checks  []service.HealthCheckChange // to be served when the kernel follows
+	since   time.Time                   // of the first event that is not in the kernel
+	backoff time.Duration               // 0 while all is well
+	failing time.Time                   // since when
+	told    bool                        // that it fails
+	opened  bool                        // Opened has succeeded
 }
 
 // Start works until ctx is done, and leaves the kernel as it is. It implements
 // manager.Runnable, and makes up for what fails: it returns no error.
 func (s *Syncer) Start(ctx context.Context) error {
-	r := &run{Syncer: s, state: service.NewState(s.NodeName), ledger: newLedger(s.Readiness)}
+	r := &run{Syncer: s, ctx: ctx, state: service.NewState(s.NodeName), ledger: newLedger(s.Readiness)}
 	for _, f := range families {
 		s.Health.Updated(f)
 	}
@@ -163,17 +169,19 @@ func (s *Syncer) Start(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		heal := false
 		select {
 		case <-ctx.Done():
 			return r.close()
 		case <-s.wake:
 		case <-changed:
+			heal = true
 			s.Log.Info("Someone else changed what is Fairway's in the kernel: it is made as it was")
 			s.Metrics.healed.Inc()
 		case <-timer.C:
 		}
 		begin := time.Now()
-		again := r.round(begin)
+		again := r.round(begin, heal)
 		if r.backend != nil {
 			changed = r.backend.Changed()
 		}
@@ -194,9 +202,9 @@ func (s *Syncer) Start(ctx context.Context) error {
 // runs this.
 func (s *Syncer) NeedLeaderElection() bool { return false }
 
-// round makes all that is to be made. It returns when to come again without
-// being told, the zero time for never.
-func (r *run) round(now time.Time) (again time.Time) {
+// round makes all that is to be made, and makes good what others have undone. It
+// returns when to come again without being told, the zero time for never.
+func (r *run) round(now time.Time, heal bool) (again time.Time) {
 	r.mu.Lock()
 	events, since, loaded := r.events, r.since, r.loaded
 	r.events = nil
@@ -217,19 +225,23 @@ func (r *run) round(now time.Time) (again time.Time) {
 	for _, found := range changes.Findings {
 		r.Found(found)
 	}
+	r.checks = append(r.checks, changes.HealthChecks...)
 	due, concerned, again := r.ledger.sort(changes.Ports, now)
 	r.tell(concerned)
 	r.owed = append(r.owed, due...)
-	if err := r.apply(due); err != nil {
-		again = r.failed(err, now)
-	} else {
-		r.succeeded(now)
-		if err := r.clean(); err != nil {
-			again = sooner(again, now.Add(firstBackoff))
+	if len(due) > 0 || heal || r.backend == nil || r.backoff > 0 {
+		if err := r.apply(due); err != nil {
+			// Whoever asks is to hear of an endpoint only when it is reached.
+			return sooner(again, r.failed(err, now))
 		}
 	}
-	// Whoever asks is to hear of an endpoint only when it is reached.
-	return sooner(again, r.HealthCheckPorts.Apply(changes.HealthChecks, now))
+	r.succeeded()
+	if err := r.clean(); err != nil {
+		again = sooner(again, now.Add(firstBackoff))
+	}
+	checks := r.checks
+	r.checks = nil
+	return sooner(again, r.HealthCheckPorts.Apply(checks, now))
 }
 
 // apply has the backend, which is made if there is none yet, follow changes.
@@ -263,14 +275,18 @@ func (r *run) failed(err error, now time.Time) (again time.Time) {
 		r.failing = now
 	}
 	r.Log.Error(err, "The kernel does not follow the Services; what it had goes on working", "again", r.backoff, "for", now.Sub(r.failing).Round(time.Millisecond))
-	if now.Sub(r.failing) >= fitFor && r.Readiness.setFit(false) {
-		r.FitChanged()
+	if now.Sub(r.failing) >= fitFor && !r.told {
+		r.told = true
+		r.Failing(err)
+		if r.Readiness.setFit(false) {
+			r.FitChanged(r.ctx)
+		}
 	}
 	return now.Add(r.backoff)
 }
 
-func (r *run) succeeded(now time.Time) {
-	r.backoff, r.failing = 0, time.Time{}
+func (r *run) succeeded() {
+	r.backoff, r.failing, r.told = 0, time.Time{}, false
 	concerned := r.ledger.made(r.owed)
 	r.Metrics.made(r.owed, r.since)
 	r.unclean = append(r.unclean, r.owed...)
@@ -287,7 +303,7 @@ func (r *run) succeeded(now time.Time) {
 		r.opened = true
 	}
 	if r.Readiness.setFit(true) {
-		r.FitChanged()
+		r.FitChanged(r.ctx)
 	}
 	select {
 	case <-r.synced:
@@ -314,7 +330,7 @@ func (r *run) tell(ports []service.PortName) {
 		services = append(services, p.NamespacedName)
 	}
 	for _, name := range slices.Compact(services) {
-		r.Concerned(name)
+		r.Concerned(r.ctx, name)
 	}
 }
 

@@ -41,15 +41,18 @@ func (s *Speaker) withdrawn(addresses []netip.Addr) {
 
 // ForwardingChanged has the speaker look at a Service again, since the node
 // forwards traffic for its addresses now or is about to do so no longer.
-func (s *Speaker) ForwardingChanged(service types.NamespacedName) {
-	s.pass(request{kind: oneService, service: service})
+func (s *Speaker) ForwardingChanged(ctx context.Context, service types.NamespacedName) {
+	s.pass(ctx, request{kind: oneService, service: service})
 }
 
 // FitnessChanged has the speaker look at everything again, since the node's
 // kernel follows the Services now, or does so no longer.
-func (s *Speaker) FitnessChanged() { s.pass(request{kind: everything}) }
+func (s *Speaker) FitnessChanged(ctx context.Context) { s.pass(ctx, request{kind: everything}) }
 
-// pass hands a request to the worker.
-func (s *Speaker) pass(r request) {
-	s.forwarding <- event.TypedGenericEvent[request]{Object: r}
+// pass hands a request to the worker, while there is one.
+func (s *Speaker) pass(ctx context.Context, r request) {
+	select {
+	case s.forwarding <- event.TypedGenericEvent[request]{Object: r}:
+	case <-ctx.Done():
+	}
 }

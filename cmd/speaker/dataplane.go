@@ -110,9 +110,13 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 		Open:       open,
 		Opened:     func() error { return removeAllBut(o.forwarding.dataplane) },
 		Readiness:  p.readiness,
-		Concerned:  func(name types.NamespacedName) { p.speaker.ForwardingChanged(name) },
-		FitChanged: func() { p.speaker.FitnessChanged() },
-		Health:     health,
+		Concerned:  func(ctx context.Context, name types.NamespacedName) { p.speaker.ForwardingChanged(ctx, name) },
+		FitChanged: func(ctx context.Context) { p.speaker.FitnessChanged(ctx) },
+		Failing: func(err error) {
+			note.Write(recorder, node, corev1.EventTypeWarning, "DataplaneFailing", "Forward",
+				fmt.Sprintf("The kernel of node %s does not follow the Services; what it had goes on working: %v", node.Name, err))
+		},
+		Health: health,
 		HealthCheckPorts: healthcheck.NewNodePorts(healthcheck.Config{
 			Addresses: addressesIn(config.NodePortAddresses),
 			Healthy:   health.Healthy,
