@@ -98,6 +98,9 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if o.drainTime < 0 {
 		return fmt.Errorf("--drain-time %v: must not be negative", o.drainTime)
 	}
+	if err := o.forwarding.check(); err != nil {
+		return err
+	}
 	kubeProxy, err := o.forwarding.choose(ctx, log)
 	if err != nil {
 		return err

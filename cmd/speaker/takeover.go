@@ -39,6 +39,12 @@ func (t *takeover) Start(ctx context.Context) error {
 	case <-t.forwarding:
 	}
 	if t.found.Running {
+		byMetrics, err := kubeproxy.Detect(ctx, metricsPort())
+		if err != nil || !byMetrics.Running {
+			// Fairway itself is about to answer at the health port, by which it was known.
+			t.log.Info("A kube-proxy runs, but not with metrics on port 10249. What it leaves is removed when the speaker is started after it has gone", "known by", t.found.Reason)
+			return nil
+		}
 		note.Write(t.recorder, t.node, corev1.EventTypeWarning, "KubeProxyRunning", "Forward",
 			fmt.Sprintf("Fairway's dataplane forwards on node %s, and so does a kube-proxy (%s). Remove kube-proxy, or set --dataplane=none", t.node.Name, t.found.Reason))
 	}
@@ -56,8 +62,7 @@ func (t *takeover) Start(ctx context.Context) error {
 
 // done removes what there is to remove, if it may.
 func (t *takeover) done(ctx context.Context) bool {
-	// Fairway itself answers at the health port now: the other one has to do.
-	found, err := kubeproxy.Detect(ctx, kubeproxy.Addresses{Metrics: kubeproxy.DefaultAddresses().Metrics})
+	found, err := kubeproxy.Detect(ctx, metricsPort())
 	if err != nil || found.Running {
 		return false
 	}
@@ -74,4 +79,10 @@ func (t *takeover) done(ctx context.Context) bool {
 		return false
 	}
 	return true
+}
+
+// metricsPort is where a kube-proxy may answer once Fairway itself does at the
+// health port.
+func metricsPort() kubeproxy.Addresses {
+	return kubeproxy.Addresses{Metrics: kubeproxy.DefaultAddresses().Metrics}
 }
