@@ -40,7 +40,7 @@ test-cluster: install build-race kubernetes ## Run the tests on a real API serve
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 75m ./test/...
 
 .PHONY: bench
-bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, three quarters of an hour)
+bench: install build kubernetes ## Run the benchmarks, at last those on a real API server (root, more than an hour)
 	@go run ./build/gobgp $(GUARDED)
 	go test -modfile=$(GUARDED)/go.mod -run '^$$' -bench . -benchmem $(PURE)
 	@go build -o $(BIN)/bench ./test/bench

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -52,17 +51,13 @@ type bench struct {
 	controller *lab.Process
 	journal    *measure.Journal
 	creator    *measure.Creator
-	report     report
-	began      time.Time
+	report     *report
 }
 
-func newBench(ctx context.Context, n sizes) (_ *bench, err error) {
-	b := &bench{sizes: n, began: time.Now()}
+func newBench(ctx context.Context, n sizes, r *report) (_ *bench, err error) {
+	b := &bench{sizes: n, report: r}
 	b.ctx, b.stop = context.WithCancel(ctx)
-	if b.report.hardware, err = measure.Hardware(); err != nil {
-		return nil, err
-	}
-	if b.Lab, err = lab.New(b.ctx, lab.Options{Nodes: nodes, Log: b.progress}); err != nil {
+	if b.Lab, err = lab.New(b.ctx, lab.Options{Nodes: nodes, Log: r.progress}); err != nil {
 		return nil, fmt.Errorf("making a lab: %w", err)
 	}
 	if err := b.start(); err != nil {
@@ -78,11 +73,6 @@ func (b *bench) close() error {
 		return fmt.Errorf("removing the lab: %w", err)
 	}
 	return nil
-}
-
-// progress tells on stderr what goes on; the tables are on stdout.
-func (b *bench) progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // start starts a cluster with pools and the controller, which works when start
@@ -140,22 +130,15 @@ func (b *bench) startController() (err error) {
 	return nil
 }
 
-// step is one of the measurements.
-type step struct {
-	what string
-	do   func() error
-}
-
 // measure makes the measurements of the parts that were asked for; each leaves
 // its rows in the report.
 func (b *bench) measure() error {
-	defer func() { b.report.took = time.Since(b.began) }()
-	if b.only != partBGP {
+	if b.measures(partController) {
 		if err := b.measureController(); err != nil {
 			return err
 		}
 	}
-	if b.only != partController {
+	if b.measures(partBGP) {
 		return b.measureBGP()
 	}
 	return nil
@@ -174,15 +157,8 @@ func (b *bench) measureController() error {
 
 // steps makes measurements one after the other.
 func (b *bench) steps(steps []step) error {
-	for _, step := range steps {
-		var err error
-		if b.report.load, err = measure.LoadAverage(); err != nil {
-			return err
-		}
-		b.progress("%s", step.what)
-		if err := step.do(); err != nil {
-			return fmt.Errorf("%s: %w", step.what, errors.Join(err, b.controller.Err()))
-		}
+	if err := b.report.steps(steps); err != nil {
+		return errors.Join(err, b.controller.Err())
 	}
 	return nil
 }

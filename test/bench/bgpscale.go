@@ -170,11 +170,11 @@ func (g *bgpBench) fillRoutes() error {
 	if err := g.creator.EndpointSlices(g.ctx, g.Nodes()[0].Name(), chosen...); err != nil {
 		return err
 	}
-	g.progress("there are as many Services with endpoints as routes after %v", time.Since(begin).Round(time.Millisecond))
+	g.report.progress("there are as many Services with endpoints as routes after %v", time.Since(begin).Round(time.Millisecond))
 	if err := g.journal.Await(g.ctx, missing, chosen...); err != nil {
 		return err
 	}
-	g.progress("they have addresses after %v", time.Since(begin).Round(time.Millisecond))
+	g.report.progress("they have addresses after %v", time.Since(begin).Round(time.Millisecond))
 	g.announced = append(g.announced, chosen...)
 	return g.awaitCount(g.routes)
 }

@@ -25,7 +25,7 @@ func (b *bench) memory() error {
 	if err := b.fill("cached", max(0, missing)); err != nil {
 		return err
 	}
-	b.progress("%d more Services took %v", missing, time.Since(begin).Round(time.Millisecond))
+	b.report.progress("%d more Services took %v", missing, time.Since(begin).Round(time.Millisecond))
 	if err := b.settle(); err != nil {
 		return err
 	}

@@ -50,7 +50,11 @@ func (l *Lab) joinNode(ctx context.Context, node *Host, number int) error {
 		return nil
 	}
 	// kube-proxy reads its node's addresses once, so it comes last.
-	return l.startKubeProxy(ctx, node)
+	proxy, err := l.StartKubeProxy(node.name, cmp.Or(l.opts.KubeProxy, "nftables"))
+	if err != nil {
+		return err
+	}
+	return l.awaitKubeProxy(ctx, node, proxy)
 }
 
 func (l *Lab) addPodRoutes(node *Host) error {
@@ -138,23 +142,33 @@ func nodeStatus(host *Host) corev1.NodeStatus {
 	}
 }
 
-// startKubeProxy returns when the node's first rules are in the kernel.
-func (l *Lab) startKubeProxy(ctx context.Context, node *Host) error {
+// StartKubeProxy starts a kube-proxy on a node that has none, in a mode as
+// Options.KubeProxy. It does not wait until its rules are in the kernel.
+func (l *Lab) StartKubeProxy(node, mode string) (*Process, error) {
+	host := l.Node(node)
+	if host == nil {
+		return nil, fmt.Errorf("start kube-proxy: there is no node %q", node)
+	}
 	program, err := l.Program("kubernetes")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	path := filepath.Join(l.state.dir, node.name+"-kube-proxy.yaml")
-	if err := os.WriteFile(path, []byte(l.kubeProxyConfig(node)), 0o600); err != nil {
-		return fmt.Errorf("write the configuration of kube-proxy on %s: %w", node.name, err)
+	path := filepath.Join(l.state.dir, node+"-kube-proxy.yaml")
+	if err := os.WriteFile(path, []byte(l.kubeProxyConfig(host, mode)), 0o600); err != nil {
+		return nil, fmt.Errorf("write the configuration of kube-proxy on %s: %w", node, err)
 	}
-	proxy, err := node.Start("kube-proxy", []string{program, "kube-proxy", "--config", path}, nil)
+	proxy, err := host.Start("kube-proxy", []string{program, "kube-proxy", "--config", path}, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.mu.Lock()
-	l.kubeProxies[node.name] = proxy
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	l.kubeProxies[node] = proxy
+	return proxy, nil
+}
+
+// awaitKubeProxy returns when the node's first rules are in the kernel.
+func (l *Lab) awaitKubeProxy(ctx context.Context, node *Host, proxy *Process) error {
 	return poll(ctx, "kube-proxy on "+node.name+" has written its rules", func() error {
 		if !proxy.Running() {
 			return fmt.Errorf("it ended: %w", proxy.Err())
@@ -190,7 +204,7 @@ func syncedBothFamilies(metrics string) error {
 	return nil
 }
 
-func (l *Lab) kubeProxyConfig(node *Host) string {
+func (l *Lab) kubeProxyConfig(node *Host, mode string) string {
 	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: %s
@@ -210,5 +224,5 @@ oomScoreAdj: 0
 # Rules follow the objects quickly; the default of 1 s is for big clusters.
 nftables: {minSyncPeriod: 50ms, syncPeriod: 30s}
 iptables: {minSyncPeriod: 50ms, syncPeriod: 30s}
-`, cmp.Or(l.opts.KubeProxy, "nftables"), node.name, filepath.Join(l.controlPlaneDir(), "kube-proxy.kubeconfig"), podCIDR4, podCIDR6, kubeProxyMetrics)
+`, mode, node.name, filepath.Join(l.controlPlaneDir(), "kube-proxy.kubeconfig"), podCIDR4, podCIDR6, kubeProxyMetrics)
 }
