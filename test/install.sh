@@ -14,8 +14,6 @@ need() { # need PROGRAM PACKAGE...
 need ip iproute2
 need nft nftables
 need iptables iptables
-need ipset ipset
-need modprobe kmod
 need conntrack conntrack
 need /usr/lib/frr/bgpd frr
 need /usr/sbin/bird bird2

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,6 +26,7 @@ type takeover struct {
 	node       *corev1.Node
 	recorder   events.EventRecorder
 	log        logr.Logger
+	said       string // the last failure, which is not repeated
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every speaker
@@ -67,18 +69,18 @@ func (t *takeover) done(ctx context.Context) bool {
 		return false
 	}
 	left, err := kubeproxy.Leftovers(ctx)
-	if err != nil {
-		t.log.Error(err, "Looking for what kube-proxy has left")
+	if len(left) > 0 {
+		err = errors.Join(err, kubeproxy.Remove(ctx, kubeproxy.Config{}))
 	}
-	if len(left) == 0 {
-		return err == nil
+	if err == nil {
+		t.log.Info("Nothing of kube-proxy is left in the kernel", "removed", left)
+		return true
 	}
-	t.log.Info("Removing what kube-proxy has left", "what", left)
-	if err := kubeproxy.Remove(ctx, kubeproxy.Config{}); err != nil {
-		t.log.Error(err, "Removing what kube-proxy has left")
-		return false
+	if text := err.Error(); text != t.said {
+		t.log.Error(err, "Removing what kube-proxy has left; it is tried again", "left", left)
+		t.said = text
 	}
-	return true
+	return false
 }
 
 // metricsPort is where a kube-proxy may answer once Fairway itself does at the
