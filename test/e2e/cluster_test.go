@@ -389,6 +389,28 @@ func (c *cluster) reachesFrom(from *lab.Namespace, url string, pods ...string) (
 	return clients
 }
 
+// preserves waits until what answers a URL sees the client itself: the kernel of
+// a node that served already follows a change of policy on its own time. From
+// then on all these pods have to.
+func (c *cluster) preserves(from *lab.Namespace, addr netip.Addr, url string, pods ...string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("what answers %s sees %s", url, addr), func() string {
+		body, err := from.Get(c.t.Context(), url)
+		if err != nil {
+			return err.Error()
+		}
+		if _, seen, _ := strings.Cut(body, " "); seen != addr.String() {
+			return body
+		}
+		return ""
+	})
+	for _, client := range c.reachesFrom(from, url, pods...) {
+		if client != addr.String() {
+			c.t.Errorf("a pod saw %s, want the client's address %s", client, addr)
+		}
+	}
+}
+
 // events returns Fairway's events on an object, as "Type Reason: note". The
 // API server writes some of its own, when it finds a Service's cluster IP
 // before it finds its allocation.
