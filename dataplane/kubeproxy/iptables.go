@@ -9,13 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
 // lockSeconds is how long to wait for another iptables to be done.
-const lockSeconds = "10"
+const lockSeconds = 10
 
 // legacyChains is what kube-proxy leaves in iptables and IPVS mode on nodes
 // where iptables is iptables-legacy. The kernel has no other way to its tables
@@ -34,7 +35,7 @@ func (p legacyChains) remove(ctx context.Context) error {
 	errs := []error{wrap(err, "look for chains of kube-proxy in iptables-legacy (%s)", p.family)}
 	for _, table := range iptablesTables() {
 		if r := removals[table]; !r.empty() {
-			errs = append(errs, wrap(p.restore(ctx, r.restore(table)),
+			errs = append(errs, wrap(p.restore(ctx, r.restore(table), lockSeconds),
 				"remove the chains of kube-proxy from table %s of iptables-legacy (%s)", table, p.family))
 		}
 	}
@@ -76,13 +77,14 @@ func (p legacyChains) tables() ([]string, error) {
 	return strings.Fields(string(names)), err
 }
 
-// restore has the program do what a text says.
-func (p legacyChains) restore(ctx context.Context, text string) error {
+// restore has the program do what a text says. It waits for some seconds while
+// another holds the lock.
+func (p legacyChains) restore(ctx context.Context, text string, seconds int) error {
 	program, err := p.program(ctx, "restore")
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, program, "--noflush", "--wait", lockSeconds)
+	command := exec.CommandContext(ctx, program, "--noflush", "--wait", strconv.Itoa(seconds))
 	command.Stdin = strings.NewReader(text)
 	_, err = run(command)
 	return err

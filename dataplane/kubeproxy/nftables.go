@@ -31,6 +31,9 @@ func (p nftTables) find(ctx context.Context) ([]Leftover, error) {
 
 func (p nftTables) remove(ctx context.Context) error {
 	err := transact(ctx, func() (transaction, error) { return p.removal(ctx, func(string) {}) })
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("another process owns one, which `nft list ruleset` names, or this one lacks CAP_NET_ADMIN: %w", err)
+	}
 	return wrap(err, "remove the tables of kube-proxy from nftables")
 }
 
