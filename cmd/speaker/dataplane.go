@@ -91,6 +91,9 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	if err := mgr.Add(&takeover{found: kubeProxy, forwarding: p.Synced(), node: node, recorder: recorder, log: log}); err != nil {
 		return nil, fmt.Errorf("adding the take-over from kube-proxy to the manager: %w", err)
 	}
+	if err := mgr.Add(&conntrackRoom{node: node, recorder: recorder, log: log}); err != nil {
+		return nil, fmt.Errorf("adding the watch of conntrack to the manager: %w", err)
+	}
 	if err := p.watch(ctx, mgr, o.nodeName); err != nil {
 		return nil, err
 	}
