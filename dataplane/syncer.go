@@ -155,7 +155,10 @@ type run struct {
 	backoff time.Duration               // 0 while all is well
 	failing time.Time                   // since when
 	told    bool                        // that it fails
+	begun   bool                        // a round has found all loaded
 	opened  bool                        // Opened has succeeded
+	// tidyBackoff is the last pause before what is to be tidied up is tried again.
+	tidyBackoff time.Duration
 }
 
 // Start works until ctx is done, and leaves the kernel as it is. It implements
@@ -189,6 +192,9 @@ func (s *Syncer) Start(ctx context.Context) error {
 		if !again.IsZero() {
 			timer.Reset(time.Until(again))
 		}
+		if !r.begun {
+			continue // all but the kernel waits for the last object
+		}
 		// At most half of a processor's time, and what comes meanwhile is one
 		// change.
 		select {
@@ -215,10 +221,14 @@ func (r *run) round(now time.Time, heal bool) (again time.Time) {
 	if !loaded {
 		return time.Time{}
 	}
+	r.begun = true
 	if r.since.IsZero() && len(events) > 0 {
 		r.since = since
 	}
 	for _, f := range families {
+		if heal || r.backend == nil {
+			r.Health.Queued(f) // the kernel is to follow in this, too
+		}
 		r.Health.Begin(f)
 	}
 	changes := r.state.Changes()
@@ -236,9 +246,7 @@ func (r *run) round(now time.Time, heal bool) (again time.Time) {
 		}
 	}
 	r.succeeded()
-	if err := r.clean(); err != nil {
-		again = sooner(again, now.Add(firstBackoff))
-	}
+	again = sooner(again, r.tidy(now))
 	checks := r.checks
 	r.checks = nil
 	return sooner(again, r.HealthCheckPorts.Apply(checks, now))
@@ -294,14 +302,6 @@ func (r *run) succeeded() {
 	for _, f := range families {
 		r.Health.Updated(f)
 	}
-	if !r.opened {
-		if r.Opened != nil {
-			if err := r.Opened(); err != nil {
-				r.Log.Error(err, "Removing what forwarded before")
-			}
-		}
-		r.opened = true
-	}
 	if r.Readiness.setFit(true) {
 		r.FitChanged(r.ctx)
 	}
@@ -313,14 +313,30 @@ func (r *run) succeeded() {
 	}
 }
 
-func (r *run) clean() error {
+// tidy removes what is of no use any more, now that the kernel follows:
+// rules of before, and stale entries of conntrack. It returns when to try again
+// what failed, the zero time if nothing did.
+func (r *run) tidy(now time.Time) (again time.Time) {
+	var failed bool
+	if !r.opened && r.Opened != nil {
+		if err := r.Opened(); err != nil {
+			r.Log.Error(err, "Removing what forwarded before")
+			failed = true
+		}
+	}
+	r.opened = !failed
 	changes := r.unclean
 	r.unclean = nil
-	if err := r.Clean(changes); err != nil {
+	if err := r.Clean(changes); err != nil { // which remembers what it is to do
 		r.Log.Error(err, "Deleting stale UDP entries of conntrack")
-		return err
+		failed = true
 	}
-	return nil
+	if !failed {
+		r.tidyBackoff = 0
+		return time.Time{}
+	}
+	r.tidyBackoff = min(max(2*r.tidyBackoff, firstBackoff), lastBackoff)
+	return now.Add(r.tidyBackoff)
 }
 
 // tell passes the Services of ports on, each once.
