@@ -61,7 +61,7 @@ func (c *Cell) run() string {
 		wait = silence
 	}
 	for range draws {
-		got := c.From.dial(c.Protocol, netip.AddrPort{}, c.To, wait, again)
+		got := c.From.dial(c.Protocol, netip.AddrPort{}, c.To, wait)
 		if !slices.Contains(c.Want, got.Who) {
 			return fmt.Sprintf("got %s, want %v", got.Who, c.Want)
 		}

@@ -182,7 +182,7 @@ func testUDPFlows(t *testing.T, subject Subject) {
 			if len(want) == 0 {
 				wait = silence / 20 // whatever happens, a flow has begun
 			}
-			got := w.from.dial(service.UDP, from, w.to, wait, again)
+			got := w.from.dial(service.UDP, from, w.to, wait)
 			if len(want) > 0 && got.Who != want[0] {
 				t.Errorf("%s: %v -> %v: got %s, want %s", what, from, w.to, got.Who, want[0])
 			}

@@ -94,8 +94,7 @@ func (l *Lab) listenByAddress(h *Host) {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(c, hostOf(c.LocalAddr()))
-			c.Close()
+			go tell(c, hostOf(c.LocalAddr()))
 		}
 	}()
 }

@@ -1,7 +1,8 @@
 package dataplanetest
 
 import (
-	"context"
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/internal/netnstest"
@@ -130,29 +132,30 @@ func (l *Lab) connect(name, addr4, addr6, gateway4, gateway6 string, routed bool
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(h.handle))}))
 	near, err := netlink.LinkByName(name)
 	must(t, err)
-	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0o644))
-	must(t, netlink.LinkSetUp(near))
 	t.Cleanup(func() {
 		must(t, netlink.LinkDel(near))
 		must(t, h.handle.Close())
 	})
+	var lo, far netlink.Link
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0o644))
+	must(t, netlink.LinkSetUp(near))
+	must(t, onThread(h.handle, func() (err error) {
+		if lo, err = netlink.LinkByName("lo"); err != nil {
+			return err
+		}
+		if far, err = netlink.LinkByName("eth0"); err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetUp(lo), netlink.LinkSetUp(far))
+	}))
+	must(t, awaitUp(l.Node.handle, name))
+	must(t, awaitUp(h.handle, "eth0"))
 	for i := range h.Addrs {
-		must(t, netlink.AddrAdd(near, &netlink.Addr{IPNet: single(gateways[i]), Flags: syscall.IFA_F_NODAD}))
-		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: near.Attrs().Index, Dst: single(h.Addrs[i]), Scope: netlink.SCOPE_LINK}))
-	}
-	must(t, onThread(h.handle, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		far, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		errs := []error{netlink.LinkSetUp(lo), netlink.LinkSetUp(far)}
-		for i, addr := range h.Addrs {
-			errs = append(errs, netlink.AddrAdd(far, &netlink.Addr{IPNet: single(addr), Flags: syscall.IFA_F_NODAD}),
-				netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Dst: single(gateways[i]), Scope: netlink.SCOPE_LINK}))
+		must(t, addAddr(l.Node.handle, near, gateways[i], syscall.RT_SCOPE_UNIVERSE))
+		must(t, addAddr(h.handle, far, h.Addrs[i], syscall.RT_SCOPE_UNIVERSE))
+		must(t, neighbor(near, far, h.Addrs[i]))
+		must(t, onThread(h.handle, func() error {
+			errs := []error{neighbor(far, near, gateways[i])}
 			to := append([]netip.Prefix{PodCIDRs[i]}, serviceCIDRs[i]...)
 			if routed {
 				to = []netip.Prefix{netip.MustParsePrefix([]string{"0.0.0.0/0", "::/0"}[i])}
@@ -160,13 +163,21 @@ func (l *Lab) connect(name, addr4, addr6, gateway4, gateway6 string, routed bool
 			for _, p := range to {
 				errs = append(errs, netlink.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Dst: ipNet(p), Gw: gateways[i].AsSlice()}))
 			}
-		}
-		return errors.Join(errs...)
-	}))
+			return errors.Join(errs...)
+		}))
+	}
 	if name != "client" {
 		l.listen(h)
 	}
 	return h
+}
+
+// neighbor leads an address over a link, to the other end for good: nothing is
+// to wait for an answer of a neighbor, nor to be lost when that is late.
+func neighbor(link, other netlink.Link, addr netip.Addr) error {
+	return errors.Join(
+		netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: single(addr), Scope: netlink.SCOPE_LINK}),
+		netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: other.Attrs().HardwareAddr}))
 }
 
 // listen answers every connection and every datagram with the host's name and
@@ -190,8 +201,7 @@ func (l *Lab) listen(h *Host) {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(c, h.Name, " ", hostOf(c.RemoteAddr()))
-			c.Close()
+			go tell(c, h.Name+" "+hostOf(c.RemoteAddr()))
 		}
 	}()
 	go func() {
@@ -204,6 +214,15 @@ func (l *Lab) listen(h *Host) {
 			conn.WriteTo([]byte(h.Name+" "+hostOf(from)), from)
 		}
 	}()
+}
+
+// tell answers a connection with a line. The client closes it, with a reset: so
+// neither side remembers it, as the server would in TIME_WAIT and then repel who
+// comes again from the same port.
+func tell(c net.Conn, line string) {
+	defer c.Close()
+	fmt.Fprintln(c, line)
+	io.Copy(io.Discard, c)
 }
 
 func hostOf(addr net.Addr) string {
@@ -240,37 +259,34 @@ func (h *Host) Dial(protocol service.Protocol, to netip.AddrPort) Answer {
 // DialFrom asks from an address that the host has, or any if it is the zero
 // value. Port 0 is any port. SCTP always asks from any.
 func (h *Host) DialFrom(protocol service.Protocol, from, to netip.AddrPort) Answer {
-	return h.dial(protocol, from, to, patience, once)
+	return h.dial(protocol, from, to, patience)
 }
 
-// How often datagrams are sent: those of a network that has just been set up
-// may get lost, as the first packets of TCP do, which are sent again.
-const (
-	once  = time.Hour
-	again = time.Second
-)
-
-func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience, interval time.Duration) Answer {
+// dial asks once: with a second datagram, or a second SYN, one would not see
+// that the first was lost.
+func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience time.Duration) Answer {
 	if protocol == service.SCTP {
-		return h.dialSCTP(to, patience, interval)
+		return h.dialSCTP(to, patience)
 	}
 	network := map[service.Protocol]string{service.TCP: "tcp", service.UDP: "udp"}[protocol]
 	var conn net.Conn
 	err := onThread(h.handle, func() (err error) {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		d := net.Dialer{LocalAddr: localAddr(protocol, from)}
-		conn, err = d.DialContext(ctx, network, to.String())
+		d := net.Dialer{LocalAddr: localAddr(protocol, from), Timeout: patience}
+		conn, err = d.Dial(network, to.String())
 		return err
 	})
+	if err != nil {
+		return failure(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return Answer{Who: err.Error()}
+	}
 	var data []byte
-	if err == nil {
-		defer conn.Close()
-		if protocol == service.UDP {
-			data, err = exchange(conn, []byte("?"), patience, interval, func(data []byte) bool { return true })
-		} else if err = conn.SetDeadline(time.Now().Add(patience)); err == nil {
-			data, err = io.ReadAll(conn)
-		}
+	if protocol == service.UDP {
+		data, err = exchange(conn, []byte("?"), func([]byte) bool { return true })
+	} else {
+		data, err = hear(conn.(*net.TCPConn))
 	}
 	if err != nil {
 		return failure(err)
@@ -280,34 +296,51 @@ func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience
 	return Answer{who, addr}
 }
 
-// exchange sends a datagram until there is an answer that suits.
-func exchange(conn net.Conn, question []byte, patience, interval time.Duration, suits func([]byte) bool) ([]byte, error) {
-	end := time.Now().Add(patience)
+// hear reads the line of a connection whose first SYN was answered.
+func hear(conn *net.TCPConn) ([]byte, error) {
+	n, err := retransmissions(conn)
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		return nil, fmt.Errorf("connected after %d retransmissions", n)
+	}
+	if err := conn.SetLinger(0); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(conn).ReadBytes('\n')
+	return bytes.TrimSuffix(line, []byte("\n")), err
+}
+
+// retransmissions are those of a connection since its beginning.
+func retransmissions(conn *net.TCPConn) (uint32, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	e := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if err = errors.Join(e, err); err != nil {
+		return 0, err
+	}
+	return info.Total_retrans, nil
+}
+
+// exchange sends a datagram and returns the first answer that suits.
+func exchange(conn net.Conn, question []byte, suits func([]byte) bool) ([]byte, error) {
+	// The kernel tells of a packet that a hook has taken, but what it means for
+	// the sender is yet to come.
+	if _, err := conn.Write(question); err != nil && !errors.Is(err, syscall.EPERM) {
+		return nil, err
+	}
 	buffer := make([]byte, 1500)
 	for {
-		// The kernel tells of a packet that a hook has taken, but what it
-		// means for the sender is yet to come.
-		if _, err := conn.Write(question); err != nil && !errors.Is(err, syscall.EPERM) {
+		n, err := read(conn, buffer)
+		if err != nil {
 			return nil, err
 		}
-		until := time.Now().Add(interval)
-		if until.After(end) {
-			until = end
-		}
-		if err := conn.SetReadDeadline(until); err != nil {
-			return nil, err
-		}
-		for {
-			n, err := read(conn, buffer)
-			if errors.Is(err, os.ErrDeadlineExceeded) && until != end {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			if suits(buffer[:n]) {
-				return buffer[:n], nil
-			}
+		if suits(buffer[:n]) {
+			return buffer[:n], nil
 		}
 	}
 }

@@ -18,9 +18,8 @@ func (l *Lab) assign(addrs [2]netip.Addr) {
 	lo, err := netlink.LinkByName("lo")
 	must(l.T, err)
 	for _, addr := range addrs {
-		a := &netlink.Addr{IPNet: single(addr), Flags: syscall.IFA_F_NODAD, Scope: syscall.RT_SCOPE_LINK}
-		must(l.T, netlink.AddrAdd(lo, a))
-		l.T.Cleanup(func() { must(l.T, netlink.AddrDel(lo, a)) })
+		must(l.T, addAddr(l.Node.handle, lo, addr, syscall.RT_SCOPE_LINK))
+		l.T.Cleanup(func() { must(l.T, netlink.AddrDel(lo, &netlink.Addr{IPNet: single(addr)})) })
 	}
 }
 
@@ -55,7 +54,7 @@ func testSourceRangeOfNode(t *testing.T, subject Subject) {
 			if want == Drop {
 				wait = silence
 			}
-			got := c.Node.dial(service.TCP, netip.AddrPortFrom(vip, 0), netip.AddrPortFrom(vip, 80), wait, again)
+			got := c.Node.dial(service.TCP, netip.AddrPortFrom(vip, 0), netip.AddrPortFrom(vip, 80), wait)
 			if got.Who != want {
 				t.Errorf("%s: %v -> %v:80: got %s, want %s", what, vip, vip, got.Who, want)
 			}

@@ -103,7 +103,7 @@ func (l *Lab) listenSCTP(h *Host) {
 }
 
 // dialSCTP asks who is at an address.
-func (h *Host) dialSCTP(to netip.AddrPort, patience, interval time.Duration) Answer {
+func (h *Host) dialSCTP(to netip.AddrPort, patience time.Duration) Answer {
 	var conn *net.IPConn
 	err := onThread(h.handle, func() (err error) {
 		// Connected, so that the kernel hands over ICMP errors.
@@ -114,9 +114,12 @@ func (h *Host) dialSCTP(to netip.AddrPort, patience, interval time.Duration) Ans
 		return Answer{Who: err.Error()}
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return Answer{Who: err.Error()}
+	}
 	port := uint16(firstSCTPPort + h.sctpDialed.Add(1)%60000)
 	var answer Answer
-	_, err = exchange(conn, sctpPacket(port, to.Port(), sctpInit, 0, ""), patience, interval, func(data []byte) bool {
+	_, err = exchange(conn, sctpPacket(port, to.Port(), sctpInit, 0, ""), func(data []byte) bool {
 		source, destination, _, cookie, ok := readSCTP(data, sctpInitAck)
 		who, from, _ := strings.Cut(cookie, " ")
 		addr, _ := netip.ParseAddr(from)

@@ -59,6 +59,8 @@ func Run(t *testing.T, subject Subject) {
 		{"HostNetworkEndpoint", testHostNetworkEndpoint},
 		{"SCTP", testSCTP},
 		{"MixedProtocols", testMixedProtocols},
+		{"ThousandPorts", testThousandPorts},
+		{"Shares", testShares},
 		{"Affinity", testAffinity},
 		{"AffinityTimeout", testAffinityTimeout},
 		{"Hash", testHash},
