@@ -157,11 +157,13 @@ func TestNeverRefused(t *testing.T) {
 	}
 }
 
-// TestKubeProxyTakeOver: Fairway begins to forward on nodes where a kube-proxy does, the
-// kube-proxies end, and what they left is removed. Whoever connects in the
-// meantime is answered, and connections from before go on.
+// TestKubeProxyTakeOver: Fairway begins to forward on nodes where a kube-proxy
+// does, the kube-proxies end, and what they left is removed; then Fairway changes
+// its dataplane. Whoever connects in the meantime is answered, and connections
+// from before go on.
 func TestKubeProxyTakeOver(t *testing.T) {
-	for _, mode := range []string{"nftables", "iptables"} {
+	for i, mode := range []string{"nftables", "iptables"} {
+		first, second := dataplanes[i], dataplanes[1-i]
 		t.Run("from "+mode, func(t *testing.T) {
 			c := newClusterWith(t, lab.Options{Nodes: 2, KubeProxy: mode}, "")
 			c.kubectl("create", "namespace", "dev")
@@ -188,8 +190,8 @@ spec:
 			fromOutside := c.ask(c.Client().Namespace, 50, outside)
 			fromInside := c.ask(c.Node("n1").Namespace, 50, inside)
 			c.startController()
-			c.startSpeaker("n1", "--dataplane", dataplanes[0])
-			c.startSpeaker("n2", "--dataplane", dataplanes[0])
+			c.startSpeaker("n1", "--dataplane", first)
+			c.startSpeaker("n2", "--dataplane", first)
 			c.hasEvent("Node", "", "n1", "Warning KubeProxyRunning", "so does a kube-proxy", "--dataplane=none")
 			for _, node := range c.nodeNames() {
 				if err := c.KubeProxy(node).Stop(t.Context()); err != nil {
@@ -199,6 +201,20 @@ spec:
 					rules := c.inside(c.Node(node).Namespace, "nft", "list", "ruleset")
 					if strings.Contains(rules, "kube-proxy {") || strings.Contains(rules, "KUBE-SERVICES") {
 						return "its rules are"
+					}
+					return ""
+				})
+			}
+			for _, node := range c.nodeNames() {
+				if err := c.speakers[node].Stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				c.startSpeaker(node, "--dataplane", second)
+				c.eventually(first+" gives way to "+second+" on "+node, func() string {
+					rules := c.inside(c.Node(node).Namespace, "nft", "list", "ruleset") + c.inside(c.Node(node).Namespace, "iptables-legacy-save")
+					is := map[string]bool{"nftables": strings.Contains(rules, "table ip fairway {"), "iptables": strings.Contains(rules, "FAIRWAY-SERVICES")}
+					if is[first] || !is[second] {
+						return fmt.Sprintf("there are: %v", is)
 					}
 					return ""
 				})
