@@ -16,10 +16,6 @@ import (
 // families are the tables that there are.
 var families = []service.Family{service.IPv4, service.IPv6}
 
-// chunk is how many elements go into one transaction of a cold start, so that
-// others get their turn.
-const chunk = 10_000
-
 // attempts are made to commit between the transactions of others.
 const attempts = 8
 
@@ -179,7 +175,6 @@ func (b *Backend) begin(t *batch, m *mirror, d *delta) {
 			delete(m.idle, c.String())
 			continue
 		}
-		t.addChain(m.family, c.String())
 		c.addTo(t, m.family, &b.config)
 	}
 	for _, l := range d.newLearns {
@@ -215,10 +210,6 @@ func (b *Backend) end(t *batch, m *mirror, d *delta) {
 // would find the rules of the one table gone, and the other's not yet there.
 func (b *Backend) rebuild() error {
 	b.stale = true
-	all := make([]service.PortChange, 0, len(b.ports))
-	for name, p := range b.ports {
-		all = append(all, service.PortChange{Name: name, After: p})
-	}
 	exists := false
 	for _, f := range families {
 		has, err := b.socket.hasTable(netfilterFamily(f))
@@ -231,11 +222,11 @@ func (b *Backend) rebuild() error {
 	var err error
 	if exists {
 		memories = b.remember()
-		_, err = b.load(relayName, all, memories)
+		_, err = b.load(relayName, memories)
 		awaitPackets()
 	}
 	if err == nil {
-		b.mirrors, err = b.load(tableName, all, memories)
+		b.mirrors, err = b.load(tableName, memories)
 		awaitPackets()
 	}
 	// Without tables to take over from, there may be some of a process that ended
@@ -253,43 +244,6 @@ func (b *Backend) rebuild() error {
 	}
 	b.stale = false
 	return nil
-}
-
-// load makes tables of a name in place of those that there may be. What leads
-// to all else is in the last of several transactions.
-func (b *Backend) load(table string, all []service.PortChange, memories [][]memory) ([]*mirror, error) {
-	t := removal(table)
-	next := func() error {
-		err := b.commit(t)
-		t = &batch{table: table}
-		return err
-	}
-	mirrors := make([]*mirror, len(families))
-	for i, f := range families {
-		m := newMirror(f, &b.config)
-		mirrors[i] = m
-		d := m.apply(all)
-		added := append(d.added, d.resumed...)
-		t.addTable(f)
-		addSets(t, f, &b.config)
-		addChains(t, f)
-		b.begin(t, m, &d)
-		for len(added) > 0 {
-			n := min(len(added), chunk-t.elements)
-			t.addElements(f, added[:n])
-			if added = added[n:]; t.elements < chunk {
-				continue
-			}
-			if err := next(); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for i, f := range families {
-		t.addMemories(f, memories[i])
-		addDispatch(t, f, &b.config)
-	}
-	return mirrors, next()
 }
 
 // removal removes tables of a name, which may not be there.

@@ -188,26 +188,32 @@ func (b *batch) deleteElements(family service.Family, changes []change) {
 
 func (b *batch) put(kind uint16, flags netlink.HeaderFlags, family service.Family, changes []change) {
 	b.elements += len(changes)
+	var e encoder
 	for len(changes) > 0 {
 		set := changes[0].set
-		var e encoder
-		e.string(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
-		e.string(unix.NFTA_SET_ELEM_LIST_SET, set)
-		e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-			for len(changes) > 0 && changes[0].set == set && len(e) < maxElements {
-				changes[0].encode(&e)
-				changes = changes[1:]
-			}
-		})
-		b.add(kind, flags, family, e)
+		for len(changes) > 0 && changes[0].set == set && len(e) < maxElements {
+			changes[0].encode(&e)
+			changes = changes[1:]
+		}
+		b.addList(kind, flags, family, set, e)
+		e = e[:0]
 	}
+}
+
+// addList makes a message of elements of a set.
+func (b *batch) addList(kind uint16, flags netlink.HeaderFlags, family service.Family, set string, elements encoder) {
+	e := make(encoder, 0, len(elements)+64)
+	e.string(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
+	e.string(unix.NFTA_SET_ELEM_LIST_SET, set)
+	e.bytes(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, elements)
+	b.add(kind, flags, family, e)
 }
 
 func (c change) encode(e *encoder) {
 	e.nest(unix.NFTA_LIST_ELEM, func() {
-		e.nest(unix.NFTA_SET_ELEM_KEY, func() { e.bytes(unix.NFTA_DATA_VALUE, []byte(c.key)) })
+		e.nest(unix.NFTA_SET_ELEM_KEY, func() { e.text(unix.NFTA_DATA_VALUE, c.key) })
 		if c.end != "" {
-			e.nest(elementKeyEnd, func() { e.bytes(unix.NFTA_DATA_VALUE, []byte(c.end)) })
+			e.nest(elementKeyEnd, func() { e.text(unix.NFTA_DATA_VALUE, c.end) })
 		}
 		if !c.value.none {
 			e.nest(unix.NFTA_SET_ELEM_DATA, func() { c.value.encode(e) })

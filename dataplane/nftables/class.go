@@ -72,9 +72,10 @@ func (c class) String() string {
 	return b.String()
 }
 
-// addTo puts the chain's rules into a batch.
+// addTo puts the chain and its rules into a batch.
 func (c class) addTo(b *batch, family service.Family, config *dataplane.Config) {
 	chain := c.String()
+	b.addChain(family, chain)
 	pods := config.Pods.Of(family)
 	start := func() *rule { return b.rule(family) }
 	switch c.behaviour {

@@ -55,7 +55,7 @@ func (v verdict) encode(e *encoder) {
 func (v value) encode(e *encoder) {
 	switch {
 	case v.endpoint != "":
-		e.bytes(unix.NFTA_DATA_VALUE, []byte(v.endpoint))
+		e.text(unix.NFTA_DATA_VALUE, v.endpoint)
 	case v.class != class{}:
 		verdict{code: unix.NFT_GOTO, chain: v.class.String()}.encode(e)
 	case v.learn != learn{}:
@@ -119,7 +119,7 @@ func elements(name service.PortName, p *service.Port, number int, config *datapl
 			// They are sorted, so that those of one address are together.
 			if addr := e.Addr(); addr != last {
 				last = addr
-				yield(elementKey{set: hairpinsSet, key: addrKey(addr) + addrKey(addr)}, member)
+				yield(elementKey{set: hairpinsSet, key: addrKey(addr, addr)}, member)
 			}
 		}
 	}
@@ -158,7 +158,8 @@ func decide(f service.Frontend, p *service.Port) value {
 // slots numbers the endpoints of a frontend, for a class to draw from.
 func slots(set, frontend string, endpoints []netip.AddrPort, yield func(elementKey, value)) {
 	for i, e := range endpoints {
-		key := append([]byte(frontend), native(uint32(i))...)
+		key := append(make([]byte, 0, maxKey), frontend...)
+		key = binary.NativeEndian.AppendUint32(key, uint32(i))
 		yield(elementKey{set: set, key: string(key)}, value{endpoint: endpointData(e)})
 	}
 }
@@ -184,20 +185,39 @@ func sourceRanges(frontend string, vip netip.Addr, ranges []netip.Prefix, config
 
 // frontendKey is address, protocol and port, or for a NodePort the last two.
 func frontendKey(f service.Frontend, protocol service.Protocol) string {
-	var key []byte
+	key := make([]byte, 0, maxKey)
 	if f.Kind != service.NodePort {
-		key = f.Address.Addr().AsSlice()
+		key = appendAddr(key, f.Address.Addr())
 	}
 	key = append(key, byte(protocol), 0, 0, 0)
 	key = binary.BigEndian.AppendUint16(key, f.Address.Port())
 	return string(append(key, 0, 0))
 }
 
-func addrKey(addr netip.Addr) string { return string(addr.AsSlice()) }
+// maxKey is as many bytes as most keys have at most.
+const maxKey = 32
+
+func addrKey(addrs ...netip.Addr) string {
+	key := make([]byte, 0, maxKey)
+	for _, a := range addrs {
+		key = appendAddr(key, a)
+	}
+	return string(key)
+}
 
 func endpointData(e netip.AddrPort) string {
-	data := binary.BigEndian.AppendUint16(e.Addr().AsSlice(), e.Port())
+	data := appendAddr(make([]byte, 0, maxKey), e.Addr())
+	data = binary.BigEndian.AppendUint16(data, e.Port())
 	return string(append(data, 0, 0))
+}
+
+func appendAddr(b []byte, addr netip.Addr) []byte {
+	if addr.Is4() {
+		four := addr.As4()
+		return append(b, four[:]...)
+	}
+	sixteen := addr.As16()
+	return append(b, sixteen[:]...)
 }
 
 func addrLen(family service.Family) uint32 {

@@ -11,22 +11,39 @@ import (
 type encoder []byte
 
 func (e *encoder) bytes(kind uint16, value []byte) {
-	*e = binary.NativeEndian.AppendUint16(*e, uint16(unix.SizeofNlAttr+len(value)))
-	*e = binary.NativeEndian.AppendUint16(*e, kind)
+	e.begin(kind, len(value))
 	*e = append(*e, value...)
 	e.pad()
 }
 
+// text is bytes that are in a string.
+func (e *encoder) text(kind uint16, value string) {
+	e.begin(kind, len(value))
+	*e = append(*e, value...)
+	e.pad()
+}
+
+// string ends with a zero.
 func (e *encoder) string(kind uint16, value string) {
-	e.bytes(kind, append([]byte(value), 0))
+	e.begin(kind, len(value)+1)
+	*e = append(*e, value...)
+	*e = append(*e, 0)
+	e.pad()
+}
+
+func (e *encoder) begin(kind uint16, length int) {
+	*e = binary.NativeEndian.AppendUint16(*e, uint16(unix.SizeofNlAttr+length))
+	*e = binary.NativeEndian.AppendUint16(*e, kind)
 }
 
 func (e *encoder) uint32(kind uint16, value uint32) {
-	e.bytes(kind, binary.BigEndian.AppendUint32(nil, value))
+	e.begin(kind, 4)
+	*e = binary.BigEndian.AppendUint32(*e, value)
 }
 
 func (e *encoder) uint64(kind uint16, value uint64) {
-	e.bytes(kind, binary.BigEndian.AppendUint64(nil, value))
+	e.begin(kind, 8)
+	*e = binary.BigEndian.AppendUint64(*e, value)
 }
 
 // nest appends what f does as one attribute.

@@ -68,6 +68,34 @@ func (m *mirror) apply(changes []service.PortChange) delta {
 	return m.settle(flips)
 }
 
+// fill has a mirror that is being made follow a port. The loader makes the
+// elements, and before the first that leads to a chain, the chain.
+func (m *mirror) fill(name service.PortName, p *service.Port, l *loader) {
+	number := 0
+	if hashOf(p) != service.HashNone {
+		number = m.numbers.take(name)
+		hashed(number, nil, p, func(k elementKey, f flip) { l.element(k, f.after) })
+	}
+	elements(name, p, number, m.config, func(k elementKey, v value) {
+		if shared(k.set) {
+			if m.counts[k]++; m.counts[k] > 1 {
+				return
+			}
+		}
+		if v.class != (class{}) {
+			if m.classes[v.class]++; m.classes[v.class] == 1 {
+				l.class(v.class)
+			}
+		}
+		if v.learn != (learn{}) {
+			if m.learns[v.learn]++; m.learns[v.learn] == 1 {
+				l.learn(v.learn)
+			}
+		}
+		l.element(k, v)
+	})
+}
+
 // hash follows the tables of a port that chooses by a hash, or did.
 func (m *mirror) hash(flips map[elementKey]*flip, c service.PortChange) {
 	was, is := hashOf(c.Before) != service.HashNone, hashOf(c.After) != service.HashNone

@@ -68,7 +68,6 @@ func probe(s *socket, config *dataplane.Config) error {
 			{behaviour: externalLocal, cluster: 1, local: 1, nodePort: true},
 			{behaviour: external, cluster: 1, hash: service.HashSourcePort},
 		} {
-			whole.addChain(f, c.String())
 			c.addTo(whole, f, config)
 		}
 		learn{timeout: time.Second}.addTo(whole, f)

@@ -15,7 +15,7 @@ const dataplaneMemoryLimit = 250 << 20
 
 // memory starts the speakers with many endpoints, on kernels without rules.
 func (d *dataplaneBench) memory() error {
-	err := d.each(d.services, func(ctx context.Context, number int) error {
+	err := d.each(0, d.services, func(ctx context.Context, number int) error {
 		return d.setEndpoints(ctx, number, numbers(endpointsForMemory)...)
 	})
 	if err != nil {
@@ -32,7 +32,7 @@ func (d *dataplaneBench) memory() error {
 		if err := test.node.Do(test.cleanup); err != nil {
 			return err
 		}
-		err := d.startAndAwait(test.candidate)
+		err := d.startAndAwait(test.candidate, 0, d.services-1)
 		if err == nil {
 			err = d.rest(test.candidate)
 		}

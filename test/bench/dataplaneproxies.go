@@ -37,6 +37,8 @@ const (
 	restShare  = 20
 	// idlePeriod is how long a process at rest is watched.
 	idlePeriod = 10 * time.Second
+	// leastTime is what can be compared, by clocks that tick every 10 ms.
+	leastTime = 30 * time.Millisecond
 	// askTimeout is how long an answer may take on a busy machine. Where nobody
 	// forwards, ICMP says so at once.
 	askTimeout = 200 * time.Millisecond
@@ -44,7 +46,10 @@ const (
 	askPause = 5 * time.Millisecond
 )
 
-var errEnded = errors.New("the service proxy has ended")
+var (
+	errEnded = errors.New("the service proxy has ended")
+	errLate  = errors.New("the service proxy took too long")
+)
 
 // swapsFirst is the first Service of which an endpoint is swapped.
 const swapsFirst = 2
@@ -58,37 +63,96 @@ func (d *dataplaneBench) swapped(c *candidate, i int) int {
 // leastServices is how many there have to be for so many swaps.
 func leastServices(swaps int) int { return swapsFirst + candidateCount*(swaps+1) + 1 }
 
-// load starts a candidate and measures until the first and the last Service
-// are there.
-func (d *dataplaneBench) load(c *candidate, t *table) error {
-	if err := d.warmAPIServer(); err != nil {
-		return err
+// startEach measures how long each candidate takes by itself, with one Service,
+// and leaves nothing of it.
+func (d *dataplaneBench) startEach() error {
+	for _, c := range d.candidates {
+		d.report.progress("%s", c.name)
+		var err error
+		if c.idle, err = d.load(c, 0); err != nil {
+			return fmt.Errorf("%s: %w", c.name, c.explain(err))
+		}
+		if err := c.process.Stop(d.ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		// That is all rules: those of iptables are some of nf_tables.
+		if out, err := c.node.Command(d.ctx, "nft", "flush", "ruleset").CombinedOutput(); err != nil {
+			return fmt.Errorf("removing the rules of %s: %w: %s", c.name, err, out)
+		}
 	}
-	begin := time.Now()
-	if err := d.startAndAwait(c); err != nil {
-		return err
-	}
-	c.loaded = time.Since(begin)
-	if err := d.rest(c); err != nil {
-		return err
-	}
-	var err error
-	if c.loadCPU, err = measure.CPUTimeWithChildren(c.process.Pid()); err != nil {
-		return err
-	}
-	if c.syncing, err = c.metrics.Syncing(d.ctx, c.node); err != nil {
-		return err
-	}
-	t.row(c.name, round(c.loaded), round(c.syncing), round(c.loadCPU))
 	return nil
 }
 
-// startAndAwait starts a candidate and waits until it forwards.
-func (d *dataplaneBench) startAndAwait(c *candidate) (err error) {
+// loadAll measures how long a candidate takes with all Services.
+func (d *dataplaneBench) loadAll(c *candidate, t *table) (err error) {
+	c.full, err = d.load(c, 0, d.services-1)
+	if errors.Is(err, errLate) {
+		c.full.after = loadPatience // at least
+	}
+	if err != nil {
+		return err
+	}
+	t.row(c.name, c.full.cells()...)
+	return nil
+}
+
+// load starts a candidate and measures until Services of these numbers are
+// there.
+func (d *dataplaneBench) load(c *candidate, numbers ...int) (l load, err error) {
+	if err := d.warmAPIServer(); err != nil {
+		return l, err
+	}
+	begin := time.Now()
+	if err := d.startAndAwait(c, numbers...); err != nil {
+		return l, err
+	}
+	l.after = time.Since(begin)
+	if err := d.rest(c); err != nil {
+		return l, err
+	}
+	if l.cpu, err = measure.ReadCPU(c.process.Pid()); err != nil {
+		return l, err
+	}
+	l.syncing, err = c.metrics.Syncing(d.ctx, c.node)
+	return l, err
+}
+
+func (l load) cells() []string {
+	return []string{round(l.after), round(l.syncing), round(l.cpu.Programs + l.cpu.Kernel), round(l.cpu.Kernel)}
+}
+
+// more is what a load takes beyond another one.
+func (l load) more(than load) load {
+	return load{
+		after:   l.after - than.after,
+		syncing: l.syncing - than.syncing,
+		cpu:     measure.CPU{Programs: l.cpu.Programs - than.cpu.Programs, Kernel: l.cpu.Kernel - than.cpu.Kernel},
+	}
+}
+
+// by is how many times as much as another a load takes.
+func (l load) by(other load) []string {
+	times := func(a, b time.Duration) string {
+		if a < leastTime || b < leastTime {
+			return "-" // by chance, it may be below zero
+		}
+		return factor(ratio(a, b))
+	}
+	return []string{
+		times(l.after, other.after),
+		times(l.syncing, other.syncing),
+		times(l.cpu.Programs+l.cpu.Kernel, other.cpu.Programs+other.cpu.Kernel),
+		times(l.cpu.Kernel, other.cpu.Kernel),
+	}
+}
+
+// startAndAwait starts a candidate and waits until it forwards to Services of
+// these numbers.
+func (d *dataplaneBench) startAndAwait(c *candidate, numbers ...int) (err error) {
 	if c.process, err = c.start(c.node.Name()); err != nil {
 		return err
 	}
-	for _, number := range []int{0, d.services - 1} {
+	for _, number := range numbers {
 		if err := d.awaitAnswer(c, number, "", loadPatience); err != nil {
 			return err
 		}
@@ -112,7 +176,7 @@ func (d *dataplaneBench) warmAPIServer() error {
 // awaitAnswer waits until a Service is answered for on a candidate's node, by a
 // pod if it is named.
 func (d *dataplaneBench) awaitAnswer(c *candidate, number int, pod string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(d.ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(d.ctx, patience, errLate)
 	defer cancel()
 	url := "http://" + netip.AddrPortFrom(clusterIP(number), servicePort).String() + "/"
 	pause := time.NewTicker(askPause)
@@ -243,8 +307,11 @@ func (d *dataplaneBench) countSwap(c *candidate) error {
 func (d *dataplaneBench) judgeLoads(t *table) {
 	for _, pair := range [][2]*candidate{{d.kubeProxyNFTables(), d.fairwayNFTables()}, {d.kubeProxyIPTables(), d.fairwayIPTables()}} {
 		theirs, ours := pair[0], pair[1]
-		t.row(theirs.name+" by "+ours.name,
-			factor(ratio(theirs.loaded, ours.loaded)), factor(ratio(theirs.syncing, ours.syncing)), factor(ratio(theirs.loadCPU, ours.loadCPU)))
+		if theirs.late || ours.late {
+			continue
+		}
+		t.row(theirs.name+" by "+ours.name, theirs.full.by(ours.full)...)
+		t.row("the same beyond one Service", theirs.full.more(theirs.idle).by(ours.full.more(ours.idle))...)
 	}
 	ours := d.fairwayNFTables()
 	for _, promise := range []struct {
@@ -254,7 +321,11 @@ func (d *dataplaneBench) judgeLoads(t *table) {
 		{d.kubeProxyNFTables(), loadFactor},
 		{d.kubeProxyIPTables(), 1},
 	} {
-		r := ratio(promise.theirs.loaded, ours.loaded)
+		if ours.late {
+			t.verdict(false, fmt.Sprintf("%s forwards within %v", ours.name, loadPatience))
+			break
+		}
+		r := ratio(promise.theirs.full.after, ours.full.after) // or more, if they are late
 		t.verdict(r >= promise.factor, fmt.Sprintf("%s takes %s as long as %s, at least %s", promise.theirs.name, factor(r), ours.name, factor(promise.factor)))
 	}
 }
@@ -267,6 +338,10 @@ func (d *dataplaneBench) judgeSwaps(t *table) {
 		{d.kubeProxyNFTables(), d.fairwayNFTables(), nftablesSwaps},
 		{d.kubeProxyIPTables(), d.fairwayIPTables(), iptablesSwaps},
 	} {
+		if pair.theirs.late || pair.ours.late {
+			t.verdict(!pair.ours.late, fmt.Sprintf("%s and %s cannot be compared: not both have loaded", pair.theirs.name, pair.ours.name))
+			continue
+		}
 		r := ratio(pair.theirs.swapCPU, pair.ours.swapCPU)
 		t.verdict(r >= pair.promised, fmt.Sprintf("%s uses %s as much CPU as %s, at least %s", pair.theirs.name, factor(r), pair.ours.name, factor(pair.promised)))
 	}

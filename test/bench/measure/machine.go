@@ -41,7 +41,7 @@ const clockTick = 10 * time.Millisecond
 
 // CPUTime is how much of the processors a process has used.
 func CPUTime(pid int) (time.Duration, error) {
-	return statTimes(pid, 14) // utime, stime
+	return statTimes(pid, utime, stime)
 }
 
 // CPUTimeWithChildren is that of a process and of the programs that it ran to
@@ -53,13 +53,34 @@ func CPUTimeWithChildren(pid int) (time.Duration, error) {
 	if err := unix.ClockGettime(int32(^pid<<3|sched), &own); err != nil {
 		return 0, fmt.Errorf("reading the processor clock of process %d: %w", pid, err)
 	}
-	children, err := statTimes(pid, 16) // cutime, cstime
+	children, err := statTimes(pid, cutime, cstime)
 	return time.Duration(own.Nano()) + children, err
 }
 
-// statTimes is the sum of two fields of /proc/<pid>/stat; the first has the
-// number 1, as in proc(5).
-func statTimes(pid, field int) (time.Duration, error) {
+// CPU is processor time: in the code of programs, and in the kernel on their
+// behalf.
+type CPU struct{ Programs, Kernel time.Duration }
+
+// ReadCPU returns what CPUTimeWithChildren does in its two parts, which the
+// kernel knows by ticks only.
+func ReadCPU(pid int) (c CPU, err error) {
+	if c.Programs, err = statTimes(pid, utime, cutime); err != nil {
+		return CPU{}, err
+	}
+	c.Kernel, err = statTimes(pid, stime, cstime)
+	return c, err
+}
+
+// Fields of /proc/<pid>/stat; the first has the number 1, as in proc(5).
+const (
+	utime  = 14
+	stime  = 15
+	cutime = 16
+	cstime = 17
+)
+
+// statTimes is the sum of fields of /proc/<pid>/stat.
+func statTimes(pid int, numbers ...int) (time.Duration, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -68,12 +89,12 @@ func statTimes(pid, field int) (time.Duration, error) {
 	// The second field, the name in parentheses, may have spaces. The first
 	// one after it is number 3.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < field-1 {
-		return 0, fmt.Errorf("%s has %d fields after the name", path, len(fields))
-	}
 	var ticks int64
-	for _, field := range fields[field-3 : field-1] {
-		n, err := strconv.ParseInt(field, 10, 64)
+	for _, number := range numbers {
+		if len(fields) < number-2 {
+			return 0, fmt.Errorf("%s has %d fields after the name", path, len(fields))
+		}
+		n, err := strconv.ParseInt(fields[number-3], 10, 64)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", path, err)
 		}
