@@ -116,31 +116,15 @@ func readSlicePorts(ports []discoveryv1.EndpointPort) (read []slicePort) {
 	return slices.Clip(read)
 }
 
-// readEndpointAddr reads the address of an endpoint. The API gives no meaning to
-// any but the first.
-func readEndpointAddr(e *discoveryv1.Endpoint, family Family) (netip.Addr, flaw) {
-	addr, flaw := readAddr(e.Addresses[0])
-	if flaw == flawNone && FamilyOf(addr) != family {
-		flaw = flawFamily
-	}
-	return addr, flaw
-}
-
-// isEndpoint tells whether an endpoint has an address that leads there.
-func isEndpoint(e *discoveryv1.Endpoint, family Family) bool {
-	if len(e.Addresses) == 0 {
-		return false
-	}
-	_, flaw := readEndpointAddr(e, family)
-	return flaw == flawNone
-}
-
-// add reads an endpoint.
+// add reads an endpoint. The API gives no meaning to addresses but the first.
 func (s *slice) add(e *discoveryv1.Endpoint, thisNode string) {
 	if len(e.Addresses) == 0 {
 		return
 	}
-	addr, flaw := readEndpointAddr(e, s.family)
+	addr, flaw := readAddr(e.Addresses[0])
+	if flaw == flawNone && FamilyOf(addr) != s.family {
+		flaw = flawFamily
+	}
 	if flaw != flawNone {
 		s.leaveOut(flaw, quotable(e.Addresses[0]))
 		return
