@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/dataplane/dataplanetest"
 	"github.com/fairway-lb/fairway/dataplane/service"
@@ -164,4 +166,18 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A speaker that may not change the kernel is told what it lacks.
+func TestWithoutCapability(t *testing.T) {
+	netnstest.Need(t)
+	each(t, func(t *testing.T, f Flavour) {
+		err := netnstest.Without(unix.CAP_NET_ADMIN, func() error {
+			_, err := New(dataplanetest.WithPods, f)
+			return err
+		})
+		if err == nil || !strings.Contains(err.Error(), "the iptables backend needs CAP_NET_ADMIN and CAP_NET_RAW") {
+			t.Errorf("the error is %v", err)
+		}
+	})
 }

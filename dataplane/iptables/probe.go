@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
@@ -79,7 +81,7 @@ func prepare(f Flavour, family service.Family, mark uint32) (t *tool, counted bo
 	switch {
 	case err == nil, errors.Is(err, errLocked), errors.Is(err, errMissing):
 		return t, counted, err
-	case strings.Contains(err.Error(), "ermission denied"), strings.Contains(err.Error(), "not permitted"):
+	case strings.Contains(err.Error(), "ermission denied"), strings.Contains(err.Error(), "not permitted"), !capable():
 		return nil, false, fmt.Errorf("the iptables backend needs CAP_NET_ADMIN and CAP_NET_RAW: %w", err)
 	}
 	// One by one, for what to say.
@@ -94,6 +96,18 @@ func prepare(f Flavour, family service.Family, mark uint32) (t *tool, counted bo
 	}
 	return nil, false, fmt.Errorf("%w: %s (%s) and this kernel do not have %s; %s: %w",
 		errMissing, t.restorePath, f, strings.Join(lacking, ", "), alternatives, err)
+}
+
+// capable tells whether programs of this thread may change tables: the legacy
+// flavour does not say that it is for that.
+func capable() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return true // what failed is to say why
+	}
+	const needed = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
+	return sets[0].Effective&needed == needed
 }
 
 // try makes chains of features, shows check what is listed of them, and

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/dataplane/dataplanetest"
 	"github.com/fairway-lb/fairway/dataplane/service"
@@ -57,5 +58,20 @@ func TestProbe(t *testing.T) {
 	err = missing([]string{"fib for IPv6"})
 	if !errors.Is(err, errMissing) || !strings.Contains(err.Error(), "lacks fib for IPv6; use") {
 		t.Error(err)
+	}
+}
+
+// A speaker that may not change the kernel is told what it lacks.
+func TestWithoutCapability(t *testing.T) {
+	netnstest.Need(t)
+	err := netnstest.Without(unix.CAP_NET_ADMIN, func() error {
+		b, err := New(dataplanetest.WithPods)
+		if err == nil {
+			err = b.Apply(nil)
+		}
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "the nftables backend needs CAP_NET_ADMIN") {
+		t.Errorf("the error is %v", err)
 	}
 }
