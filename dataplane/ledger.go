@@ -74,14 +74,52 @@ func (l *ledger) sort(changes []service.PortChange, now time.Time) (due []servic
 	}
 	l.ending = waiting
 	concerned = touching(slices.Concat(due, settled), func(a netip.Addr) bool { return news[a] })
-	return slices.DeleteFunc(due, func(c service.PortChange) bool {
-		held := false
+	due = l.hold(due, func(c service.PortChange) (held bool) {
 		forwarded(c.Before, func(a netip.Addr) { held = held || waiting[a] })
+		return held
+	})
+	return l.holdHeirs(due), concerned, again
+}
+
+// hold parks some changes, and returns the others.
+func (l *ledger) hold(due []service.PortChange, which func(service.PortChange) bool) []service.PortChange {
+	return slices.DeleteFunc(due, func(c service.PortChange) bool {
+		held := which(c)
 		if held {
 			l.parked[c.Name] = c
 		}
 		return held
-	}), concerned, again
+	})
+}
+
+// holdHeirs parks changes, too, by which a port gets a frontend that another has
+// until a parked change is made: a NodePort of a Service that was deleted, say.
+func (l *ledger) holdHeirs(due []service.PortChange) []service.PortChange {
+	type place struct {
+		protocol service.Protocol
+		family   service.Family
+		service.Frontend
+	}
+	places := func(name service.PortName, p *service.Port, yield func(place)) {
+		if p == nil {
+			return
+		}
+		for _, f := range p.Frontends {
+			yield(place{name.Protocol, name.Family, f})
+		}
+	}
+	for parked := -1; parked < len(l.parked) && len(l.parked) > 0; {
+		parked = len(l.parked)
+		taken := map[place]bool{}
+		for name, c := range l.parked {
+			places(name, c.Before, func(p place) { taken[p] = true })
+		}
+		due = l.hold(due, func(c service.PortChange) (held bool) {
+			places(c.Name, c.After, func(p place) { held = held || taken[p] })
+			return held
+		})
+	}
+	return due
 }
 
 // made says that changes are in the kernel. It returns the ports of which an

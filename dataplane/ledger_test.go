@@ -183,6 +183,25 @@ func TestAddressChangesHands(t *testing.T) {
 }
 
 // What the backend passes over is not forwarded.
+// A Service gets the NodePort of another that was deleted, whose rules stay until
+// its address is withdrawn: of two with one frontend, a kernel would refuse one.
+func TestFrontendIsFreeFirst(t *testing.T) {
+	b := newBook(t)
+	nodePort := func(p *service.Port, number uint16) *service.Port {
+		p.Frontends = append(p.Frontends, service.Frontend{Kind: service.NodePort, Address: netip.AddrPortFrom(netip.IPv4Unspecified(), number)})
+		return p
+	}
+	b.change(ports{"old": nodePort(port(some, vip), 30001), "c": nodePort(port(some), 30003)})
+	b.readiness.Announce(vip)
+	b.expect("deleted, others begin", ports{"old": nil, "heir": nodePort(port(some, otherVIP), 30001), "other": nodePort(port(some), 30002)},
+		[]string{"other"}, []string{"old"})
+	b.expect("one that is to have what the heir has, when it has another", ports{"c": nodePort(port(some), 30001)}, nil, nil)
+	b.expect("it takes it back", ports{"c": nodePort(port(some), 30003)}, nil, nil)
+	b.readiness.Withdrawn(vip)
+	b.now = time.Now().Add(withdrawalTime)
+	b.expect("withdrawn", nil, []string{"heir", "old"}, []string{"heir", "old"})
+}
+
 func TestUnservedFamily(t *testing.T) {
 	b := newBook(t)
 	b.unserved[service.IPv4] = true

@@ -96,18 +96,17 @@ func beLiberal() (bool, error) {
 // else has changed them, after an Apply that failed, and without changes, it
 // reads what is there and mends what differs: nothing is to be told twice.
 func (b *Backend) Apply(changes []service.PortChange) error {
-	for _, c := range changes {
-		was := b.ports[c.Name]
+	made := make([]service.PortChange, len(changes))
+	for i, c := range changes {
+		made[i] = service.PortChange{Name: c.Name, Before: b.ports[c.Name], After: c.After}
 		if c.After == nil {
 			delete(b.ports, c.Name)
 		} else {
 			b.ports[c.Name] = c.After
 		}
-		for _, s := range b.sides {
-			if s.family == c.Name.Family {
-				s.replace(c.Name, was, c.After)
-			}
-		}
+	}
+	for _, s := range b.sides {
+		s.replace(made)
 	}
 	var errs []error
 	for _, s := range b.sides {

@@ -142,29 +142,63 @@ func TestContentForgets(t *testing.T) {
 	digests := func() [2]uint64 { return [2]uint64{s.contents[nat].digest, s.contents[filter].digest} }
 	empty, chains := digests(), slices.Sorted(maps.Keys(s.contents[nat].chains))
 	a, b := named("a", service.IPv4), named("b", service.IPv4)
-	s.replace(a, nil, port("10.96.0.1"))
-	s.replace(b, nil, port("10.96.1.1")) // in the same branch, with the same endpoint
-	s.replace(a, port("10.96.0.1"), port("10.96.0.2"))
+	change := func(name service.PortName, before, after *service.Port) service.PortChange {
+		return service.PortChange{Name: name, Before: before, After: after}
+	}
+	replace := func(name service.PortName, before, after *service.Port) {
+		s.replace([]service.PortChange{change(name, before, after)})
+	}
+	replace(a, nil, port("10.96.0.1"))
+	replace(b, nil, port("10.96.1.1")) // in the same branch, with the same endpoint
+	replace(a, port("10.96.0.1"), port("10.96.0.2"))
 	for _, c := range s.contents {
 		if len(c.settle(s.known.hash)) == 0 {
 			t.Error("a port changed nothing")
 		}
 	}
-	s.replace(a, port("10.96.0.2"), port("10.96.0.2"))
+	replace(a, port("10.96.0.2"), port("10.96.0.2"))
 	for i, c := range s.contents {
 		if changes := c.settle(s.known.hash); len(changes) > 0 {
 			t.Errorf("%s: %v for a port that is the same", tableNames[i], changes)
 		}
 	}
-	s.replace(a, port("10.96.0.2"), nil)
+	replace(a, port("10.96.0.2"), nil)
 	for _, change := range s.contents[nat].settle(s.known.hash) {
 		if strings.HasPrefix(change.chain, prefix+"HP-") {
 			t.Errorf("%s went, which another port needs", change.chain)
 		}
 	}
-	s.replace(b, port("10.96.1.1"), nil)
+	replace(b, port("10.96.1.1"), nil)
 	for _, c := range s.contents {
 		c.settle(s.known.hash)
+	}
+	// A frontend goes from one port to another, whichever is named first.
+	for _, from := range []service.PortName{a, b} {
+		to := map[service.PortName]service.PortName{a: b, b: a}[from]
+		settled := func() [2]uint64 {
+			for _, c := range s.contents {
+				c.settle(s.known.hash)
+			}
+			return digests()
+		}
+		replace(to, nil, port("10.96.0.1"))
+		want := settled()
+		replace(to, port("10.96.0.1"), nil)
+		replace(from, nil, port("10.96.0.1"))
+		both := []service.PortChange{change(a, nil, nil), change(b, nil, nil)}
+		for i := range both {
+			if both[i].Name == from {
+				both[i].Before = port("10.96.0.1")
+			} else {
+				both[i].After = port("10.96.0.1")
+			}
+		}
+		s.replace(both)
+		if settled() != want {
+			t.Errorf("the frontend of %s is not as if it had always been that of %s", from, to)
+		}
+		replace(to, port("10.96.0.1"), nil)
+		settled()
 	}
 	if digests() != empty {
 		t.Error("not as it was before")

@@ -86,11 +86,7 @@ func TestSwapText(t *testing.T) {
 		side := newSide(service.IPv4, &config, &tool{}, false, false)
 		s := service.NewState(dataplanetest.ThisNode)
 		apply := func() (lines int) {
-			for _, c := range s.Changes().Ports {
-				if c.Name.Family == service.IPv4 {
-					side.replace(c.Name, c.Before, c.After)
-				}
-			}
+			side.replace(s.Changes().Ports)
 			for i, c := range side.contents {
 				lines += strings.Count(input(i, c.settle(side.known.hash), nil, nil), "\n")
 			}

@@ -66,10 +66,19 @@ func (r remover) item(table int, to bucket, key, _ string) {
 	}
 }
 
-// replace has the content follow a port.
-func (s *side) replace(name service.PortName, was, is *service.Port) {
-	portRules(name, was, s.config, remover{s})
-	portRules(name, is, s.config, s)
+// replace has the content follow changes of ports, among them those of the other
+// family. A frontend may go from one port to another: it is taken from all first.
+func (s *side) replace(changes []service.PortChange) {
+	for _, c := range changes {
+		if c.Name.Family == s.family {
+			portRules(c.Name, c.Before, s.config, remover{s})
+		}
+	}
+	for _, c := range changes {
+		if c.Name.Family == s.family {
+			portRules(c.Name, c.After, s.config, s)
+		}
+	}
 }
 
 // apply makes the kernel follow the content. It reads what is there if asked to,
