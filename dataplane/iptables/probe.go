@@ -19,7 +19,7 @@ const probeChain = prefix + "PROBE"
 
 var errMissing = errors.New("the iptables backend lacks something")
 
-const alternatives = "install it, or use --dataplane=nftables or --dataplane=ipvs"
+const alternatives = "install it, or use --dataplane=nftables"
 
 // feature is something that our rules are made of.
 type feature struct {
