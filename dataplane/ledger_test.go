@@ -182,7 +182,6 @@ func TestAddressChangesHands(t *testing.T) {
 	}
 }
 
-// What the backend passes over is not forwarded.
 // A Service gets the NodePort of another that was deleted, whose rules stay until
 // its address is withdrawn: of two with one frontend, a kernel would refuse one.
 func TestFrontendIsFreeFirst(t *testing.T) {
@@ -202,6 +201,7 @@ func TestFrontendIsFreeFirst(t *testing.T) {
 	b.expect("withdrawn", nil, []string{"heir", "old"}, []string{"heir", "old"})
 }
 
+// What the backend passes over is not forwarded.
 func TestUnservedFamily(t *testing.T) {
 	b := newBook(t)
 	b.unserved[service.IPv4] = true

@@ -28,7 +28,7 @@ var cleanups = []struct {
 func cleanup(args []string) int {
 	flags := flag.NewFlagSet("fairway-speaker "+cleanupCommand, flag.ExitOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "fairway-speaker cleanup removes from this node's kernel what the dataplanes of Fairway have put there: its nf_tables,\nchains of iptables, IPVS services and link. Traffic of Services is then up to others. No speaker may run with a dataplane.")
+		fmt.Fprintln(flags.Output(), "fairway-speaker cleanup removes from this node's kernel what the dataplanes of Fairway have put there: its nf_tables\nand chains of iptables. Traffic of Services is then up to others. No speaker may run with a dataplane.")
 	}
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		flags.Usage()

@@ -22,8 +22,9 @@ type conntrackRoom struct {
 	node     *corev1.Node
 	recorder events.EventRecorder
 	log      logr.Logger
-	before   conntrack.Room
-	failed   bool // to ask, which is said once
+	before   *conntrack.Room // at the last look, nil before the first
+	dropping bool            // at the last look, which is said when it begins
+	failed   bool            // to ask, which is said once
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every speaker
@@ -34,18 +35,17 @@ func (c *conntrackRoom) NeedLeaderElection() bool { return false }
 func (c *conntrackRoom) Start(ctx context.Context) error {
 	ticker := time.NewTicker(roomInterval)
 	defer ticker.Stop()
-	c.before, _ = conntrack.ReadRoom() // what was dropped before nobody asks
 	for {
+		c.look(conntrack.ReadRoom())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			c.look(conntrack.ReadRoom())
 		}
 	}
 }
 
-// look tells of what was dropped since the last time.
+// look tells when connections begin to be dropped: not again while that goes on.
 func (c *conntrackRoom) look(room conntrack.Room, err error) {
 	if err != nil {
 		if !c.failed {
@@ -54,9 +54,13 @@ func (c *conntrackRoom) look(room conntrack.Room, err error) {
 		c.failed = true
 		return
 	}
-	if full := room.Since(c.before); full != nil {
+	if c.before == nil {
+		c.before = &room // what was dropped before nobody asks
+	}
+	full := room.Since(*c.before)
+	if full != nil && !c.dropping {
 		c.log.Error(full, "New connections are dropped")
 		note.Write(c.recorder, c.node, corev1.EventTypeWarning, "ConntrackFull", "Forward", full.Error())
 	}
-	c.before, c.failed = room, false
+	c.before, c.dropping, c.failed = &room, full != nil, false
 }

@@ -21,8 +21,10 @@ func TestConntrackRoom(t *testing.T) {
 		err  error
 		told bool
 	}{
-		{"room", conntrack.Room{Entries: 10, Max: 100}, nil, false},
-		{"full", conntrack.Room{Entries: 100, Max: 100, Dropped: 7}, nil, true},
+		{"the kernel does not say at first", conntrack.Room{}, errors.New("not permitted"), false},
+		{"room, and drops from before", conntrack.Room{Entries: 10, Max: 100, Dropped: 3}, nil, false},
+		{"full", conntrack.Room{Entries: 100, Max: 100, Dropped: 6}, nil, true},
+		{"still full", conntrack.Room{Entries: 100, Max: 100, Dropped: 7}, nil, false},
 		{"nobody asks", conntrack.Room{Entries: 100, Max: 100, Dropped: 7}, nil, false},
 		{"the kernel does not say", conntrack.Room{}, errors.New("not permitted"), false},
 		{"full again", conntrack.Room{Entries: 100, Max: 100, Dropped: 9}, nil, true},
