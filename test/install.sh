@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and a fresh Debian lacks: the
 # programs that kube-proxy and the iptables backend call, iproute2 to look into
-# the lab, FRR and BIRD as routers in it, and a C compiler for the race detector. The routers' own
-# services are not needed: the lab starts the daemons in namespaces of its own.
-# Silent when nothing is missing.
+# the lab, FRR and BIRD as routers in it, and a C compiler for the race detector.
+# The routers' own services are not needed: the lab starts the daemons in
+# namespaces of its own. Silent when nothing is missing.
 set -euo pipefail
 
 packages=()
