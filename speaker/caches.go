@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/speaker/bgp"
 )
 
@@ -85,6 +86,10 @@ func keepForwarding(trimmed, svc *corev1.Service) {
 	trimmed.Spec.Selector = nil
 }
 
+// somePorts stands for the ports of all slices that have any: who does not
+// forward asks no more.
+var somePorts = []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(1))}}
+
 func endpointSliceTrimmer(forwards bool) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		slice, ok := object.(*discoveryv1.EndpointSlice)
@@ -100,6 +105,8 @@ func endpointSliceTrimmer(forwards bool) toolscache.TransformFunc {
 		if forwards {
 			keep = append(keep, corev1.IsHeadlessService)
 			trimmed.Ports = slice.Ports
+		} else if service.HasPorts(slice.Ports) {
+			trimmed.Ports = somePorts
 		}
 		for _, key := range keep {
 			if value, ok := slice.Labels[key]; ok {

@@ -47,6 +47,7 @@ func TestAddressesOf(t *testing.T) {
 	node := "n1"
 	slices := []*discoveryv1.EndpointSlice{{
 		AddressType: discoveryv1.AddressTypeIPv6,
+		Ports:       []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(8080))}},
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"fd00::1"}, NodeName: &node}},
 	}}
 	svc := assigned("192.168.93.231", "2001:db8::1", "", "junk", "192.168.93.232")

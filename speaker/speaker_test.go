@@ -103,10 +103,11 @@ func (o *objects) List(_ context.Context, list client.ObjectList, options ...cli
 		if name, _ := query.FieldSelector.RequiresExactMatch(sliceIndex); o.idle[name] {
 			return nil
 		}
-		for _, family := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+		for family, addr := range map[discoveryv1.AddressType]string{discoveryv1.AddressTypeIPv4: "10.0.0.1", discoveryv1.AddressTypeIPv6: "fd00::1"} {
 			list.Items = append(list.Items, discoveryv1.EndpointSlice{
 				AddressType: family,
-				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, NodeName: &node}},
+				Ports:       []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(8080))}},
+				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{addr}, NodeName: &node}},
 			})
 		}
 	}

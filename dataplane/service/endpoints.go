@@ -23,18 +23,22 @@ type nodeSet struct {
 }
 
 // ReadEndpoints reads the EndpointSlices of one Service. Slices of another
-// address type are passed over.
+// address type are passed over, and what no dataplane forwards to: a slice
+// without ports, which pods have that do not name the target port, and an
+// address that is none of an endpoint. A node with those alone would attract
+// traffic that goes nowhere.
 func ReadEndpoints(slicesOfService []*discoveryv1.EndpointSlice, family discoveryv1.AddressType) Endpoints {
 	var e Endpoints
 	for _, slice := range slicesOfService {
-		if slice.AddressType != family {
+		f, ip := readAddressType(slice.AddressType)
+		if slice.AddressType != family || !ip || !HasPorts(slice.Ports) {
 			continue
 		}
 		for i := range slice.Endpoints {
 			endpoint := &slice.Endpoints[i]
 			conditions := readConditions(&endpoint.Conditions)
 			switch {
-			case len(endpoint.Addresses) == 0:
+			case !isEndpoint(endpoint, f):
 			case conditions.ready():
 				e.ready.add(endpoint.NodeName)
 			case conditions.fallback():

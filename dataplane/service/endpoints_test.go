@@ -42,8 +42,8 @@ func TestReadEndpoints(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := ReadEndpoints([]*discoveryv1.EndpointSlice{
-				{AddressType: discoveryv1.AddressTypeIPv4, Endpoints: test.endpoints},
-				{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("v6", "rs")}},
+				{AddressType: discoveryv1.AddressTypeIPv4, Ports: slicePorts("http/TCP/8080"), Endpoints: test.endpoints},
+				{AddressType: discoveryv1.AddressTypeIPv6, Ports: slicePorts("http/TCP/8080"), Endpoints: []discoveryv1.Endpoint{endpointOn("v6", "rs")}},
 			}, discoveryv1.AddressTypeIPv4)
 			if e.Any() != test.any || !slices.Equal(e.Nodes(), test.nodes) {
 				t.Errorf("Any() = %v, Nodes() = %v, want %v, %v", e.Any(), e.Nodes(), test.any, test.nodes)
@@ -62,9 +62,9 @@ func TestReadEndpoints(t *testing.T) {
 
 func TestReadEndpointsJoinsSlices(t *testing.T) {
 	e := ReadEndpoints([]*discoveryv1.EndpointSlice{
-		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("a", "st")}},
-		{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{endpointOn("b", "rs")}},
-	}, discoveryv1.AddressTypeIPv6)
+		{AddressType: discoveryv1.AddressTypeIPv4, Ports: slicePorts("http/TCP/8080"), Endpoints: []discoveryv1.Endpoint{endpointOn("a", "st")}},
+		{AddressType: discoveryv1.AddressTypeIPv4, Ports: slicePorts("http/TCP/8080"), Endpoints: []discoveryv1.Endpoint{endpointOn("b", "rs")}},
+	}, discoveryv1.AddressTypeIPv4)
 	if want := []string{"b"}; !slices.Equal(e.Nodes(), want) {
 		t.Errorf("Nodes() = %v, want %v", e.Nodes(), want)
 	}

@@ -104,27 +104,59 @@ func readAddressType(t discoveryv1.AddressType) (Family, bool) {
 // other things than a service port.
 func readSlicePorts(ports []discoveryv1.EndpointPort) (read []slicePort) {
 	for i := range ports {
-		port := &ports[i]
-		protocol, known := TCP, true // the API's default
-		if port.Protocol != nil {
-			protocol, known = readProtocol(*port.Protocol)
-		}
-		if known && port.Name != nil && port.Port != nil && isPort(*port.Port) {
-			read = append(read, slicePort{*port.Name, protocol, uint16(*port.Port)})
+		if port, ok := readSlicePort(&ports[i]); ok {
+			read = append(read, port)
 		}
 	}
 	return slices.Clip(read)
 }
 
-// add reads an endpoint. The API gives no meaning to addresses but the first.
+func readSlicePort(port *discoveryv1.EndpointPort) (slicePort, bool) {
+	protocol, known := TCP, true // the API's default
+	if port.Protocol != nil {
+		protocol, known = readProtocol(*port.Protocol)
+	}
+	if !known || port.Name == nil || port.Port == nil || !isPort(*port.Port) {
+		return slicePort{}, false
+	}
+	return slicePort{*port.Name, protocol, uint16(*port.Port)}, true
+}
+
+// HasPorts tells whether a dataplane forwards to any of the ports of an
+// EndpointSlice: one that has a name and a number, in a protocol that a Service
+// may have.
+func HasPorts(ports []discoveryv1.EndpointPort) bool {
+	return slices.ContainsFunc(ports, func(port discoveryv1.EndpointPort) bool {
+		_, ok := readSlicePort(&port)
+		return ok
+	})
+}
+
+// readEndpointAddr reads the address of an endpoint. The API gives no meaning to
+// any but the first.
+func readEndpointAddr(e *discoveryv1.Endpoint, family Family) (netip.Addr, flaw) {
+	addr, flaw := readAddr(e.Addresses[0])
+	if flaw == flawNone && FamilyOf(addr) != family {
+		flaw = flawFamily
+	}
+	return addr, flaw
+}
+
+// isEndpoint tells whether an endpoint has an address that leads there.
+func isEndpoint(e *discoveryv1.Endpoint, family Family) bool {
+	if len(e.Addresses) == 0 {
+		return false
+	}
+	_, flaw := readEndpointAddr(e, family)
+	return flaw == flawNone
+}
+
+// add reads an endpoint.
 func (s *slice) add(e *discoveryv1.Endpoint, thisNode string) {
 	if len(e.Addresses) == 0 {
 		return
 	}
-	addr, flaw := readAddr(e.Addresses[0])
-	if flaw == flawNone && FamilyOf(addr) != s.family {
-		flaw = flawFamily
-	}
+	addr, flaw := readEndpointAddr(e, s.family)
 	if flaw != flawNone {
 		s.leaveOut(flaw, quotable(e.Addresses[0]))
 		return

@@ -27,7 +27,10 @@ func endpointsOn(nodes ...string) service.Endpoints { return endpoints(nodes, ni
 // others.
 func endpoints(ready, terminating []string) service.Endpoints {
 	yes, no := true, false
-	slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
+	slice := &discoveryv1.EndpointSlice{
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(80))}},
+	}
 	add := func(nodes []string, conditions discoveryv1.EndpointConditions) {
 		for _, node := range nodes {
 			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
