@@ -164,16 +164,16 @@ func cleanFlavour(f Flavour) error {
 // clean is one restore per table. What has no table of ours has none at all, or
 // a kernel that knows no such tables.
 func (t *tool) clean() error {
-	saved, err := t.save()
-	if err != nil {
-		if strings.Contains(saved+err.Error(), prefix) {
+	saved := newListings()
+	if err := t.save(saved); err != nil {
+		if saved.some() || strings.Contains(err.Error(), prefix) {
 			return err
 		}
 		return nil
 	}
 	var errs []error
 	empty := newContent()
-	for i, l := range parse(saved) {
+	for i, l := range saved {
 		if in := input(i, empty.differences(l), l.hooks, nil); in != "" {
 			errs = append(errs, t.restore(in))
 		}

@@ -145,7 +145,11 @@ func contentOf(f Flavour) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i, l := range parse(text) {
+		all := newListings()
+		if err := parse(strings.NewReader(text), all); err != nil {
+			return nil, err
+		}
+		for i, l := range all {
 			place := family.String() + " " + tableNames[i] + " "
 			for name, rules := range l.chains {
 				lines = append(lines, place+name)

@@ -1,9 +1,12 @@
 package iptables
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
@@ -50,17 +53,15 @@ func detect() (Flavour, error) {
 			if family == service.IPv4 {
 				there = append(there, f)
 			}
-			all, err := t.save()
-			if err != nil {
+			hinted, count, err := t.inUse()
+			switch {
+			case err != nil:
 				// The kernel lacks it, and New would say so.
-				continue
+			case hinted:
+				return f, nil
+			default:
+				rules[f] += count
 			}
-			for _, chain := range kubeletChains {
-				if strings.Contains(all, "\n"+chain) {
-					return f, nil
-				}
-			}
-			rules[f] += strings.Count(all, "\n-A ")
 		}
 	}
 	switch {
@@ -77,6 +78,23 @@ func detect() (Flavour, error) {
 		return f, nil
 	}
 	return NFT, nil
+}
+
+// inUse tells whether a kubelet means the node to use a flavour, and how many
+// rules that has.
+func (t *tool) inUse() (hinted bool, rules int, err error) {
+	err = t.read(func(saved io.Reader) error {
+		lines := bufio.NewScanner(saved)
+		for lines.Scan() {
+			line := lines.Text()
+			hinted = hinted || slices.ContainsFunc(kubeletChains, func(chain string) bool { return strings.HasPrefix(line, chain) })
+			if strings.HasPrefix(line, "-A ") {
+				rules++
+			}
+		}
+		return lines.Err()
+	})
+	return hinted, rules, err
 }
 
 // flavourOf asks a program which flavour it is of. Before 1.8 there was one.

@@ -13,6 +13,7 @@ func input(table int, changes []change, hooksBefore, hooksAfter []hook) string {
 		return ""
 	}
 	var b strings.Builder
+	b.Grow(inputSize(changes)) // of a cold start it is much
 	b.WriteString("*" + tableNames[table] + "\n")
 	for _, c := range changes {
 		b.WriteString(":" + c.chain + " - [0:0]\n") // makes it, or empties it
@@ -41,6 +42,16 @@ func input(table int, changes []change, hooksBefore, hooksAfter []hook) string {
 	}
 	b.WriteString("COMMIT\n")
 	return b.String()
+}
+
+// inputSize is about how long the input for changes is.
+func inputSize(changes []change) int {
+	size := 0
+	for _, c := range changes {
+		name := len("-A ") + len(c.chain) + len(" - [0:0]\n")
+		size += name + len(c.after.rules) + strings.Count(c.after.rules, "\n")*name
+	}
+	return size
 }
 
 // widen returns the first half of changes of filter, to be made before those of

@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"bufio"
+	"io"
 	"slices"
 	"strings"
 )
@@ -11,39 +13,97 @@ type listing struct {
 	hooks  []hook
 }
 
-// parse reads what iptables-save prints, and leaves what is ours.
-func parse(saved string) [tableCount]*listing {
-	var all [tableCount]*listing
-	builders := [tableCount]map[string]*strings.Builder{}
+type listings [tableCount]*listing
+
+func newListings() *listings {
+	var all listings
 	for i := range all {
 		all[i] = &listing{chains: map[string]string{}}
-		builders[i] = map[string]*strings.Builder{}
 	}
-	table := -1
-	for line := range strings.Lines(saved) {
+	return &all
+}
+
+// rules takes some of the rules of a chain, at first none.
+func (l *listings) rules(table int, chain, rules string) { l[table].chains[chain] += rules }
+
+func (l *listings) hook(table int, h hook) { l[table].hooks = append(l[table].hooks, h) }
+
+// some tells whether there is anything of ours.
+func (l *listings) some() bool {
+	return slices.ContainsFunc(l[:], func(t *listing) bool { return len(t.chains) > 0 || len(t.hooks) > 0 })
+}
+
+// sums is of a listing what tells whether it is another one.
+type sums struct {
+	hash    hasher
+	digests [tableCount]uint64
+	hooks   [tableCount][]hook
+}
+
+// rules takes those of a chain all at once, as iptables-save lists them, after
+// none. Else the sum is another one, and the listing is looked at.
+func (s *sums) rules(table int, chain, rules string) {
+	switch {
+	case chain == probeChain:
+	case rules == "":
+		s.digests[table] += s.hash.chain(chain, text{"", true})
+	default:
+		s.digests[table] += s.hash.chain(chain, text{rules, true}) - s.hash.chain(chain, text{"", true})
+	}
+}
+
+func (s *sums) hook(table int, h hook) { s.hooks[table] = append(s.hooks[table], h) }
+
+// taker takes what is ours of what is listed.
+type taker interface {
+	rules(table int, chain, rules string)
+	hook(table int, h hook)
+}
+
+// parse reads what iptables-save prints, which may be much.
+func parse(saved io.Reader, to taker) error {
+	lines := bufio.NewReader(saved)
+	table, chain := -1, ""
+	var rules strings.Builder
+	flush := func() {
+		if rules.Len() > 0 {
+			to.rules(table, chain, rules.String())
+			rules.Reset()
+		}
+	}
+	for {
+		line, err := lines.ReadString('\n')
 		switch {
+		case line == "":
 		case line[0] == '*':
 			table = slices.Index(tableNames[:], strings.TrimSpace(line[1:]))
 		case table < 0:
 		case line[0] == ':':
 			if name, _, _ := strings.Cut(line[1:], " "); strings.HasPrefix(name, prefix) {
-				builders[table][name] = new(strings.Builder)
+				to.rules(table, strings.Clone(name), "")
 			}
 		case strings.HasPrefix(line, "-A "):
 			name, rule, _ := strings.Cut(line[len("-A "):], " ")
-			if b := builders[table][name]; b != nil {
-				b.WriteString(rule)
-			} else if leadsToOurs(rule) {
-				all[table].hooks = append(all[table].hooks, hook{name, rule})
+			if name != chain {
+				flush()
+				chain = name
 			}
+			if strings.HasPrefix(name, prefix) {
+				rules.WriteString(rule)
+			} else if leadsToOurs(rule) {
+				to.hook(table, hook{name, rule})
+			}
+		default: // the end of the table
+			flush()
+		}
+		if err != nil {
+			flush()
+			if err == io.EOF {
+				return nil
+			}
+			return err
 		}
 	}
-	for i := range all {
-		for name, b := range builders[i] {
-			all[i].chains[name] = b.String()
-		}
-	}
-	return all
 }
 
 func leadsToOurs(rule string) bool {

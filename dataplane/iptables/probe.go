@@ -67,7 +67,7 @@ func prepare(f Flavour, family service.Family, mark uint32) (t *tool, counted bo
 		return nil, false, fmt.Errorf("%w: %w; %s", errMissing, err, alternatives)
 	}
 	all := features(family, mark)
-	err = t.try(all, func(l [tableCount]*listing) error {
+	err = t.try(all, func(l *listings) error {
 		for _, feature := range all {
 			got := l[feature.table].chains[probeChain]
 			counted = counted || !strings.Contains(got, feature.rules)
@@ -112,7 +112,7 @@ func capable() bool {
 
 // try makes chains of features, shows check what is listed of them, and
 // removes them.
-func (t *tool) try(those []feature, check func([tableCount]*listing) error) error {
+func (t *tool) try(those []feature, check func(*listings) error) error {
 	var make, remove strings.Builder
 	for i, name := range tableNames {
 		rules := ""
@@ -129,9 +129,9 @@ func (t *tool) try(those []feature, check func([tableCount]*listing) error) erro
 	}
 	err := t.restore(make.String())
 	if err == nil && check != nil {
-		var saved string
-		if saved, err = t.save(); err == nil {
-			err = check(parse(saved))
+		saved := newListings()
+		if err = t.save(saved); err == nil {
+			err = check(saved)
 		}
 	}
 	if removed := t.restore(remove.String()); err == nil {

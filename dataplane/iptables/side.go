@@ -116,13 +116,13 @@ func (s *side) finish(err error) error {
 
 // reconcile makes what is in the kernel equal to the content, chain by chain.
 func (s *side) reconcile() error {
-	saved, err := s.tool.save()
-	if err != nil {
+	saved := newListings()
+	if err := s.tool.save(saved); err != nil {
 		return err
 	}
 	var changes [tableCount][]change
 	var there [tableCount][]hook
-	for i, l := range parse(saved) {
+	for i, l := range saved {
 		changes[i] = s.contents[i].differences(l)
 		there[i] = l.hooks
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -37,38 +38,57 @@ type tool struct {
 	fed                   int           // lines, for tests
 }
 
-// save returns all tables as text.
-func (t *tool) save() (string, error) { return t.run(t.savePath, "") }
+// save hands on what is listed of all tables: also what comes before an error.
+func (t *tool) save(to taker) error {
+	return t.read(func(saved io.Reader) error { return parse(saved, to) })
+}
+
+// read has the text of all tables read, as it is printed.
+func (t *tool) read(take func(io.Reader) error) error { return t.run(t.savePath, "", take) }
 
 // restore makes a change of one or several tables, each of which the kernel
 // takes as a whole or not at all.
 func (t *tool) restore(input string) error {
 	t.fed += strings.Count(input, "\n")
-	_, err := t.run(t.restorePath, input, "--noflush", "-w", strconv.Itoa(int(lockWait/time.Second)))
-	return err
+	return t.run(t.restorePath, input, nil, "--noflush", "-w", strconv.Itoa(int(lockWait/time.Second)))
 }
 
-func (t *tool) run(path, input string, args ...string) (string, error) {
+// run returns when the program has ended and take, if not nil, has read what it
+// printed.
+func (t *tool) run(path, input string, take func(io.Reader) error, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	var out, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &stderr
-	err := t.own.start(cmd)
-	if err == nil {
-		err = cmd.Wait()
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = strings.NewReader(input), &stderr
+	var out io.Reader
+	var err error
+	if take != nil {
+		out, err = cmd.StdoutPipe()
 	}
 	if err == nil {
-		return out.String(), nil
+		err = t.own.start(cmd)
+	}
+	if err == nil {
+		var reading error
+		if take != nil {
+			reading = take(out)
+		}
+		if err = cmd.Wait(); err == nil { // who was not read to the end says so
+			err = reading
+		}
+	}
+	if err == nil {
+		return nil
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("not done after %v", patience)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitResource && strings.Contains(stderr.String(), "lock") {
-		return "", fmt.Errorf("%s: %w, for more than %v", path, errLocked, lockWait)
+		return fmt.Errorf("%s: %w, for more than %v", path, errLocked, lockWait)
 	}
-	return "", fmt.Errorf("%s: %w: %s", path, err, explain(stderr.String(), input))
+	return fmt.Errorf("%s: %w: %s", path, err, explain(stderr.String(), input))
 }
 
 // lineNumber is how all programs name the line that they do not like: "line 3

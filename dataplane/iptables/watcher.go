@@ -122,10 +122,11 @@ func (s *side) check(news, due bool) (changed, busy bool) {
 	if !news && !due && now == sizes {
 		return false, false
 	}
-	saved, err := s.tool.save()
-	differs := err != nil
-	for i, l := range parse(saved) {
-		differs = differs || k.hash.listing(l) != digests[i] || !sameHooks(l.hooks, s.hooks[i])
+	saved := &sums{hash: k.hash}
+	err := s.tool.save(saved)
+	differs := err != nil || saved.digests != digests
+	for i, hooks := range saved.hooks {
+		differs = differs || !sameHooks(hooks, s.hooks[i])
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
