@@ -37,7 +37,7 @@ const (
 	restShare  = 20
 	// idlePeriod is how long a process at rest is watched.
 	idlePeriod = 10 * time.Second
-	// leastTime is what can be compared, by clocks that tick every 10 ms.
+	// leastTime is what can be told from nothing, by clocks that tick every 10 ms.
 	leastTime = 30 * time.Millisecond
 	// askTimeout is how long an answer may take on a busy machine. Where nobody
 	// forwards, ICMP says so at once.
@@ -266,7 +266,7 @@ func (d *dataplaneBench) swap(c *candidate, t *table) error {
 		return err
 	}
 	anyway := time.Duration(float64(idle) * float64(time.Since(begin)) / float64(idlePeriod))
-	c.swapCPU = max(0, after-before-anyway) / time.Duration(len(took))
+	c.swapCPU = max(leastTime, after-before-anyway) / time.Duration(len(took))
 	if err := d.countSwap(c); err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package measure
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -44,25 +46,68 @@ func CPUTime(pid int) (time.Duration, error) {
 	return statTimes(pid, utime, stime)
 }
 
-// CPUTimeWithChildren is that of a process and of the programs that it ran to
-// their end.
+// CPUTimeWithChildren is that of a process and of the programs that it ran, or
+// runs.
 func CPUTimeWithChildren(pid int) (time.Duration, error) {
-	// The clock of a process (clock_getcpuclockid(3)) goes by nanoseconds.
+	for {
+		ended, err := statTimes(pid, cutime, cstime)
+		if err != nil {
+			return 0, err
+		}
+		running, err := runningChildren(pid)
+		if err != nil {
+			return 0, err
+		}
+		own, err := processClock(pid)
+		if err != nil {
+			return 0, err
+		}
+		if now, err := statTimes(pid, cutime, cstime); err != nil || now == ended { // else one has ended meanwhile
+			return own + ended + running, err
+		}
+	}
+}
+
+// processClock reads clock_getcpuclockid(3), which goes by nanoseconds.
+func processClock(pid int) (time.Duration, error) {
 	const sched = 2 // CPUCLOCK_SCHED
-	var own unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|sched), &own); err != nil {
+	var now unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &now); err != nil {
 		return 0, fmt.Errorf("reading the processor clock of process %d: %w", pid, err)
 	}
-	children, err := statTimes(pid, cutime, cstime)
-	return time.Duration(own.Nano()) + children, err
+	return time.Duration(now.Nano()), nil
+}
+
+// runningChildren is what the children that a process has now have used.
+func runningChildren(pid int) (used time.Duration, err error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			return 0, fmt.Errorf("listing the children of process %d: %w", pid, err)
+		}
+		for _, word := range strings.Fields(string(text)) { // none of a thread that has ended
+			child, err := strconv.Atoi(word)
+			if err != nil {
+				return 0, fmt.Errorf("listing the children of process %d: %w", pid, err)
+			}
+			if clock, err := processClock(child); err == nil { // or it has ended
+				used += clock
+			}
+		}
+	}
+	return used, nil
 }
 
 // CPU is processor time: in the code of programs, and in the kernel on their
 // behalf.
 type CPU struct{ Programs, Kernel time.Duration }
 
-// ReadCPU returns what CPUTimeWithChildren does in its two parts, which the
-// kernel knows by ticks only.
+// ReadCPU returns the time of a process and of the programs that it ran to their
+// end in its two parts, which the kernel knows by ticks only.
 func ReadCPU(pid int) (c CPU, err error) {
 	if c.Programs, err = statTimes(pid, utime, cutime); err != nil {
 		return CPU{}, err

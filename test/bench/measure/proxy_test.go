@@ -70,36 +70,44 @@ func TestNFTablesChanges(t *testing.T) {
 }
 
 func TestCPUTimeOfChildren(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo; read line")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.Read(make([]byte, 1)); err != nil { // the child has ended
-		t.Fatal(err)
-	}
-	own, err := CPUTime(cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := CPUTimeWithChildren(cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if all < own+5*clockTick {
-		t.Errorf("%v with its children, %v without", all, own)
-	}
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("read at the end of its input succeeded")
+	const busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo; read line"
+	for name, script := range map[string]string{
+		"that have ended": "sh -c '" + busy + " </dev/null'; read line",
+		"that run":        "sh -c '" + busy + "'; read line",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("sh", "-c", script)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 1)); err != nil { // the child has done its work
+				t.Fatal(err)
+			}
+			own, err := CPUTime(cmd.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := CPUTimeWithChildren(cmd.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all < own+5*clockTick {
+				t.Errorf("%v with its children, %v without", all, own)
+			}
+			if err := in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err == nil {
+				t.Error("read at the end of its input succeeded")
+			}
+		})
 	}
 }
