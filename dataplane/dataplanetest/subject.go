@@ -28,6 +28,11 @@ type Subject struct {
 	// OwnAffinityTimeout says that the backend has a test of its own for when
 	// a client is free again: the kernel does not count from its last flow.
 	OwnAffinityTimeout bool
+	// AffinityByFrontend says that a client may have another endpoint at each
+	// frontend of a Service.
+	AffinityByFrontend bool
+	// AffinityForgets says that of hundreds of clients not all are remembered.
+	AffinityForgets bool
 	// NoHash says that the backend cannot choose by a hash of the client.
 	NoHash bool
 	// NoLocalhostNodePorts says that it passes over that option.
@@ -63,6 +68,10 @@ func Run(t *testing.T, subject Subject) {
 		{"Shares", testShares},
 		{"Affinity", testAffinity},
 		{"AffinityTimeout", testAffinityTimeout},
+		{"AffinityOfFrontends", testAffinityOfFrontends},
+		{"AffinityOfMany", testAffinityOfMany},
+		{"RefusedDatagram", testRefusedDatagram},
+		{"ForwardPolicy", testForwardPolicy},
 		{"Hash", testHash},
 		{"HashTables", testHashTables},
 		{"Established", testEstablished},

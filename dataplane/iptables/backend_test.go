@@ -41,7 +41,8 @@ func subjectOf(f Flavour) dataplanetest.Subject {
 		return dataplanetest.Damage{Name: strings.Join(args, " "), Do: func() error { return run(f, family, args...) }}
 	}
 	return dataplanetest.Subject{
-		NoHash: true,
+		NoHash:          true,
+		AffinityForgets: true,
 		New: func(config dataplane.Config) (dataplane.Backend, error) {
 			b, err := New(config, f)
 			if err != nil {

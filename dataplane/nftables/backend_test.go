@@ -19,6 +19,8 @@ var subject = dataplanetest.Subject{
 	New:     func(config dataplane.Config) (dataplane.Backend, error) { return New(config) },
 	Cleanup: Cleanup,
 	Content: content,
+
+	AffinityByFrontend: true,
 	Damage: []dataplanetest.Damage{
 		damage("flush", "ruleset"),
 		damage("delete", "table", "ip6", tableName),
