@@ -1,58 +1,32 @@
 package iptables
 
 import (
-	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// receiveBuffer is for the news of a cold start, which are ours.
-const receiveBuffer = 4 << 20
+	"github.com/fairway-lb/fairway/dataplane/nfmonitor"
+)
 
 // monitor listens to what others do in the tables of flavour nft.
 type monitor struct {
-	conn *netlink.Conn
+	*nfmonitor.Monitor
 	own  *ownProcesses
 	seen atomic.Bool // something that may be of ours, or news were lost
-	done chan struct{}
 }
 
-func listen(own *ownProcesses) (*monitor, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{})
-	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket to watch nf_tables: %w", err)
-	}
-	if err = conn.SetReadBuffer(receiveBuffer); err == nil {
-		err = conn.JoinGroup(unix.NFNLGRP_NFTABLES)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("watch nf_tables: %w", err), conn.Close())
-	}
-	m := &monitor{conn: conn, own: own, done: make(chan struct{})}
-	go m.run()
-	return m, nil
+func listen(own *ownProcesses) (m *monitor, err error) {
+	m = &monitor{own: own}
+	m.Monitor, err = nfmonitor.Start(m.hear)
+	return m, err
 }
 
-func (m *monitor) run() {
-	defer close(m.done)
-	for {
-		messages, err := m.conn.Receive()
-		switch {
-		case errors.Is(err, unix.ENOBUFS):
-			m.seen.Store(true)
-		case err != nil:
-			return
-		}
-		for _, msg := range messages {
-			if !m.own.has(msg.Header.PID) && concernsUs(msg) {
-				m.seen.Store(true)
-				break
-			}
-		}
+func (m *monitor) hear(messages []netlink.Message, lost bool) {
+	if lost || slices.ContainsFunc(messages, func(msg netlink.Message) bool { return !m.own.has(msg.Header.PID) && concernsUs(msg) }) {
+		m.seen.Store(true)
 	}
 }
 
@@ -89,10 +63,4 @@ func concernsUs(m netlink.Message) bool {
 		}
 	}
 	return false
-}
-
-func (m *monitor) close() error {
-	err := m.conn.Close()
-	<-m.done
-	return err
 }

@@ -146,7 +146,7 @@ func (w *watcher) close() error {
 	<-w.done
 	err := w.namespace.Close()
 	if w.monitor != nil {
-		err = errors.Join(err, w.monitor.close())
+		err = errors.Join(err, w.monitor.Close())
 	}
 	return err
 }

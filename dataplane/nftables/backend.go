@@ -59,7 +59,7 @@ func New(config dataplane.Config) (*Backend, error) {
 
 // Close leaves the tables as they are.
 func (b *Backend) Close() error {
-	return errors.Join(b.monitor.close(), b.socket.conn.Close())
+	return errors.Join(b.monitor.Close(), b.socket.conn.Close())
 }
 
 // Cleanup removes the tables from the network namespace of the calling thread.

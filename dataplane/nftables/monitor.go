@@ -1,64 +1,37 @@
 package nftables
 
 import (
-	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-lb/fairway/dataplane/nfmonitor"
 )
 
 // monitor listens to what others do with our tables.
 type monitor struct {
-	conn    *netlink.Conn
+	*nfmonitor.Monitor
 	own     uint32 // the netlink port of our transactions
 	changed chan struct{}
-	done    chan struct{}
 
 	mu      sync.Mutex
 	foreign bool // someone changed a table of ours
 	missed  bool // the kernel dropped news
-	ended   bool // there will be no more
 }
 
-func watch(own uint32) (*monitor, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{})
-	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket to watch nf_tables: %w", err)
-	}
-	err = conn.SetReadBuffer(receiveBuffer)
-	if err == nil {
-		err = conn.JoinGroup(unix.NFNLGRP_NFTABLES)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("watch nf_tables: %w", err), conn.Close())
-	}
-	m := &monitor{conn: conn, own: own, changed: make(chan struct{}, 1), done: make(chan struct{})}
-	go m.run()
-	return m, nil
+func watch(own uint32) (m *monitor, err error) {
+	m = &monitor{own: own, changed: make(chan struct{}, 1)}
+	m.Monitor, err = nfmonitor.Start(m.hear)
+	return m, err
 }
 
-func (m *monitor) run() {
-	defer close(m.done)
-	for {
-		messages, err := m.conn.Receive()
-		switch {
-		case errors.Is(err, unix.ENOBUFS):
-			m.note(false, true)
-		case err != nil: // closed, or worse
-			m.mu.Lock()
-			m.ended = true
-			m.mu.Unlock()
-			return
-		}
-		for _, msg := range messages {
-			if msg.Header.PID != m.own && isOurs(msg) {
-				m.note(true, false)
-				break
-			}
-		}
+func (m *monitor) hear(messages []netlink.Message, lost bool) {
+	foreign := slices.ContainsFunc(messages, func(msg netlink.Message) bool { return msg.Header.PID != m.own && isOurs(msg) })
+	if foreign || lost {
+		m.note(foreign, lost)
 	}
 }
 
@@ -86,13 +59,12 @@ func (m *monitor) note(foreign, missed bool) {
 func (m *monitor) take() (foreign, missed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	foreign, missed = m.foreign, m.missed || m.ended
+	foreign, missed = m.foreign, m.missed
 	m.foreign, m.missed = false, false
+	select {
+	case <-m.Done():
+		missed = true // for good
+	default:
+	}
 	return foreign, missed
-}
-
-func (m *monitor) close() error {
-	err := m.conn.Close()
-	<-m.done
-	return err
 }
