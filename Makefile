@@ -5,7 +5,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 BIN := $(CURDIR)/bin
-# The tests run the programs with the race detector in them.
+# The tests run the programs with the race detector in them, but for those that
+# run in a guest, where it does not work.
 RACE := $(BIN)/race
 # GoBGP with a guard around what it decodes, see build/gobgp.
 GUARDED := bin/guarded
@@ -34,7 +35,7 @@ test-pure: ## Run the tests that need no cluster (root for those with packets)
 	go test -race -tags guarded -modfile=$(GUARDED)/go.mod ./speaker/bgp
 
 .PHONY: test-cluster
-test-cluster: install build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
+test-cluster: install build build-race kubernetes ## Run the tests on a real API server, in network namespaces (root)
 	cd test/controlplane && go test -race ./pki
 	cd test/controlplane && FAIRWAY_BIN=$(BIN) go test -count=1 ./acceptance
 	FAIRWAY_BIN=$(RACE) go test -race -count=1 -p 1 -timeout 75m ./test/...

@@ -13,8 +13,9 @@ type Backend interface {
 	// Changed receives when someone else has changed what is the backend's in
 	// the kernel. What then is to be done is an Apply, if without changes.
 	Changed() <-chan struct{}
-	// Unserved says why ports of a family are passed over, since the kernel or a
-	// program is lacking; nil if they are not.
+	// Unserved says why ports of a family are passed over, since the node, its
+	// kernel or a program lacks something; nil if they are not. It is as it was
+	// when the backend was made.
 	Unserved(service.Family) error
 	// Close gives back what the process holds, and leaves the kernel as it is.
 	Close() error

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -145,6 +146,48 @@ func (l *ledger) made(changes []service.PortChange) (concerned []service.PortNam
 		}
 	}
 	return touching(changes, turned)
+}
+
+// standing yields what the kernel is to have of all ports that there are: in
+// place of those whose changes are held back, what was before.
+func (l *ledger) standing(ports iter.Seq2[service.PortName, *service.Port]) iter.Seq2[service.PortName, *service.Port] {
+	return func(yield func(service.PortName, *service.Port) bool) {
+		for name, p := range ports {
+			if _, held := l.parked[name]; !held && !yield(name, p) {
+				return
+			}
+		}
+		for name, c := range l.parked {
+			if c.Before != nil && !yield(name, c.Before) {
+				return
+			}
+		}
+	}
+}
+
+// serve says whether the backend that is in place serves a family. It returns
+// those of the ports that are concerned by a backend that does other than the
+// last.
+func (l *ledger) serve(family service.Family, served bool, ports iter.Seq2[service.PortName, *service.Port]) []service.PortName {
+	if l.unserved[family] != served {
+		return nil
+	}
+	l.unserved[family] = !served
+	turned := map[netip.Addr]bool{}
+	for addr := range l.forwards {
+		if service.FamilyOf(addr) == family {
+			turned[addr] = true
+			l.readiness.setForwarded(addr, served)
+		}
+	}
+	if len(turned) == 0 {
+		return nil
+	}
+	var those []service.PortChange
+	for name, p := range ports {
+		those = append(those, service.PortChange{Name: name, After: p})
+	}
+	return touching(those, func(a netip.Addr) bool { return turned[a] })
 }
 
 // touching returns the ports of those changes that have to do with an address.

@@ -19,7 +19,8 @@ import (
 // SyncConfig is what a Syncer works with.
 type SyncConfig struct {
 	NodeName string
-	// Open makes the backend. It is tried again until it succeeds.
+	// Open makes the backend, until Reopen says otherwise. It is tried again
+	// until it succeeds.
 	Open func() (Backend, error)
 	// Opened is called once the kernel forwards for the first time: what did so
 	// before is to be removed now. nil does nothing.
@@ -31,6 +32,9 @@ type SyncConfig struct {
 	Concerned func(context.Context, types.NamespacedName)
 	// FitChanged is told when Readiness.Fit changed.
 	FitChanged func(context.Context)
+	// Unserved is told, once, that there are Services of a family that the
+	// backend does not serve, and why.
+	Unserved func(service.Family, error)
 	// Failing is told, once for each time, that the kernel has not followed for
 	// as long as makes a node unfit, and of the last reason.
 	Failing func(error)
@@ -67,6 +71,7 @@ type Syncer struct {
 	wake   chan struct{}
 	synced chan struct{}
 	loaded bool
+	reopen func() (Backend, error) // is to take the place of Open, or nil
 }
 
 // NewSyncer returns a Syncer that has no objects yet.
@@ -108,6 +113,15 @@ func (s *Syncer) SetNode(node *corev1.Node) {
 	if node != nil {
 		s.add(func(state *service.State) { state.SetNode(node) })
 	}
+}
+
+// Reopen has another backend take over, for a node whose configuration has
+// changed, and from now on. What the kernel has goes on working meanwhile.
+func (s *Syncer) Reopen(open func() (Backend, error)) {
+	s.mu.Lock()
+	s.reopen = open
+	s.mu.Unlock()
+	s.signal()
 }
 
 // Loaded says that all Services and EndpointSlices were handed in that there
@@ -155,16 +169,26 @@ type run struct {
 	backoff time.Duration               // 0 while all is well
 	failing time.Time                   // since when
 	told    bool                        // that it fails
+	passed  map[service.Family]string   // why a family is not served, as was logged
+	missed  map[service.Family]string   // likewise, as Unserved was told
+	asked   map[service.Family]bool     // there have been Services of it
 	begun   bool                        // a round has found all loaded
 	opened  bool                        // Opened has succeeded
 	// tidyBackoff is the last pause before what is to be tidied up is tried again.
 	tidyBackoff time.Duration
 }
 
+func newRun(ctx context.Context, s *Syncer) *run {
+	return &run{
+		Syncer: s, ctx: ctx, state: service.NewState(s.NodeName), ledger: newLedger(s.Readiness),
+		passed: map[service.Family]string{}, missed: map[service.Family]string{}, asked: map[service.Family]bool{},
+	}
+}
+
 // Start works until ctx is done, and leaves the kernel as it is. It implements
 // manager.Runnable, and makes up for what fails: it returns no error.
 func (s *Syncer) Start(ctx context.Context) error {
-	r := &run{Syncer: s, ctx: ctx, state: service.NewState(s.NodeName), ledger: newLedger(s.Readiness)}
+	r := newRun(ctx, s)
 	for _, f := range families {
 		s.Health.Updated(f)
 	}
@@ -214,7 +238,15 @@ func (r *run) round(now time.Time, heal bool) (again time.Time) {
 	r.mu.Lock()
 	events, since, loaded := r.events, r.since, r.loaded
 	r.events = nil
+	reopen := r.reopen
+	r.reopen = nil
 	r.mu.Unlock()
+	if reopen != nil {
+		r.Open = reopen
+		if err := r.closeBackend(); err != nil {
+			r.Log.Error(err, "Another takes over all the same")
+		}
+	}
 	for _, event := range events {
 		event(r.state)
 	}
@@ -260,13 +292,8 @@ func (r *run) apply(due []service.PortChange) error {
 			return err
 		}
 		r.backend, due = backend, nil
-		for _, f := range families {
-			if err := backend.Unserved(f); err != nil {
-				r.Log.Error(err, "Traffic of a family is not forwarded, and its addresses are not announced", "family", f.String())
-				r.ledger.unserved[f] = true
-			}
-		}
-		for name, port := range r.state.Ports() {
+		r.logUnserved()
+		for name, port := range r.ledger.standing(r.state.Ports()) {
 			due = append(due, service.PortChange{Name: name, After: port})
 		}
 	}
@@ -274,6 +301,41 @@ func (r *run) apply(due []service.PortChange) error {
 	err := r.backend.Apply(due)
 	r.Metrics.synced(time.Since(begin), err)
 	return err
+}
+
+// logUnserved says which families the backend passes over, unless one before did
+// for the same reason.
+func (r *run) logUnserved() {
+	for _, f := range families {
+		why := ""
+		if err := r.backend.Unserved(f); err != nil {
+			why = err.Error()
+		}
+		if why != "" && r.passed[f] != why {
+			r.Log.Info("Traffic of a family is not forwarded, and its addresses are not announced", "family", f.String(), "why", why)
+		}
+		r.passed[f] = why
+	}
+}
+
+// tellUnserved tells of a family that the backend passes over, once there are
+// Services of it. It returns the ports whose addresses may be announced as they
+// might not before, or the reverse.
+func (r *run) tellUnserved() (concerned []service.PortName) {
+	for _, c := range r.owed {
+		if c.After != nil {
+			r.asked[c.Name.Family] = true
+		}
+	}
+	for _, f := range families {
+		err := r.backend.Unserved(f)
+		concerned = append(concerned, r.ledger.serve(f, err == nil, r.state.Ports())...)
+		if err != nil && r.asked[f] && r.missed[f] != err.Error() {
+			r.missed[f] = err.Error()
+			r.Unserved(f, err)
+		}
+	}
+	return concerned
 }
 
 // failed makes account of a failure.
@@ -295,7 +357,7 @@ func (r *run) failed(err error, now time.Time) (again time.Time) {
 
 func (r *run) succeeded() {
 	r.backoff, r.failing, r.told = 0, time.Time{}, false
-	concerned := r.ledger.made(r.owed)
+	concerned := append(r.tellUnserved(), r.ledger.made(r.owed)...)
 	r.Metrics.made(r.owed, r.since)
 	r.unclean = append(r.unclean, r.owed...)
 	r.owed, r.since = nil, time.Time{}
@@ -356,10 +418,18 @@ func (r *run) close() error {
 	if err := r.HealthCheckPorts.Close(ctx); err != nil {
 		r.Log.Error(err, "Closing the health-check node ports")
 	}
+	return r.closeBackend()
+}
+
+// closeBackend leaves the kernel as it is. Nothing hangs on what it fails to
+// give back.
+func (r *run) closeBackend() error {
 	if r.backend == nil {
 		return nil
 	}
-	if err := r.backend.Close(); err != nil {
+	backend := r.backend
+	r.backend = nil
+	if err := backend.Close(); err != nil {
 		return fmt.Errorf("closing the dataplane: %w", err)
 	}
 	return nil

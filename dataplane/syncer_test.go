@@ -21,18 +21,24 @@ import (
 
 // recorder is a backend that notes what it is told, and fails when asked to.
 type recorder struct {
-	applied [][]service.PortChange
-	err     error
-	closed  bool
+	applied  [][]service.PortChange
+	err      error
+	unserved error // IPv4 is not
+	closed   bool
 }
 
 func (r *recorder) Apply(changes []service.PortChange) error {
 	r.applied = append(r.applied, changes)
 	return r.err
 }
-func (r *recorder) Changed() <-chan struct{}      { return nil }
-func (r *recorder) Unserved(service.Family) error { return nil }
-func (r *recorder) Close() error                  { r.closed = true; return nil }
+func (r *recorder) Changed() <-chan struct{} { return nil }
+func (r *recorder) Unserved(f service.Family) error {
+	if f == service.IPv4 {
+		return r.unserved
+	}
+	return nil
+}
+func (r *recorder) Close() error { r.closed = true; return nil }
 
 // desk is a Syncer's worker with all that it tells, round by round.
 type desk struct {
@@ -43,6 +49,7 @@ type desk struct {
 	concerned []string
 	fit       []bool
 	failing   []error
+	unserved  []string
 	cleaned   int
 	opened    int
 }
@@ -60,12 +67,15 @@ func newDesk(t *testing.T) *desk {
 	}
 	readiness := NewReadiness()
 	s := NewSyncer(SyncConfig{
-		NodeName:         "n1",
-		Open:             func() (Backend, error) { return d.backend, d.openErr },
-		Opened:           func() error { d.opened++; return nil },
-		Readiness:        readiness,
-		Concerned:        func(_ context.Context, name types.NamespacedName) { d.concerned = append(d.concerned, name.Name) },
-		FitChanged:       func(context.Context) { d.fit = append(d.fit, readiness.Fit()) },
+		NodeName:   "n1",
+		Open:       func() (Backend, error) { return d.backend, d.openErr },
+		Opened:     func() error { d.opened++; return nil },
+		Readiness:  readiness,
+		Concerned:  func(_ context.Context, name types.NamespacedName) { d.concerned = append(d.concerned, name.Name) },
+		FitChanged: func(context.Context) { d.fit = append(d.fit, readiness.Fit()) },
+		Unserved: func(f service.Family, err error) {
+			d.unserved = append(d.unserved, f.String()+": "+err.Error())
+		},
 		Failing:          func(err error) { d.failing = append(d.failing, err) },
 		Health:           health,
 		HealthCheckPorts: healthcheck.NewNodePorts(healthcheck.Config{Healthy: health.Healthy}),
@@ -74,7 +84,7 @@ func newDesk(t *testing.T) *desk {
 		Metrics:          metrics,
 		Log:              testr.New(t),
 	})
-	d.run = &run{Syncer: s, ctx: t.Context(), state: service.NewState("n1"), ledger: newLedger(readiness)}
+	d.run = newRun(t.Context(), s)
 	return d
 }
 
@@ -250,5 +260,71 @@ func TestStartAndEnd(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || !d.backend.closed {
 		t.Errorf("%v, closed %t", err, d.backend.closed)
+	}
+}
+
+// A family that the backend does not serve is not announced, and it is said once
+// when there is a Service of it; another backend may serve it, and then not.
+func TestUnserved(t *testing.T) {
+	d := newDesk(t)
+	d.Loaded()
+	d.backend.unserved = errors.New("no IPv4")
+	d.step(false)
+	if len(d.unserved) > 0 {
+		t.Errorf("without a Service, told %v", d.unserved)
+	}
+	d.serve("10.0.0.1")
+	d.step(false)
+	d.serve("10.0.0.2")
+	d.step(false)
+	if !slices.Equal(d.unserved, []string{"IPv4: no IPv4"}) || d.Readiness.Announce(vip) {
+		t.Errorf("told %v", d.unserved)
+	}
+	for _, again := range []struct {
+		unserved error
+		told     int
+	}{{nil, 1}, {errors.New("still no IPv4"), 2}, {nil, 2}} {
+		d.concerned = nil
+		next := &recorder{unserved: again.unserved}
+		d.Reopen(func() (Backend, error) { return next, nil })
+		d.step(false)
+		if announced := d.Readiness.Announce(vip); announced != (again.unserved == nil) || !slices.Equal(d.concerned, []string{"web"}) || len(d.unserved) != again.told {
+			t.Errorf("%v: announced: %t; concerned %v; told %v", again.unserved, announced, d.concerned, d.unserved)
+		}
+	}
+}
+
+// Another backend is told all there is, after the last has let go, and what the
+// kernel is still to have until an address is withdrawn.
+func TestReopen(t *testing.T) {
+	d := newDesk(t)
+	d.Loaded()
+	d.serve("10.0.0.1")
+	d.step(false)
+	d.Readiness.Announce(vip)
+	next, openErr := &recorder{}, errors.New("the lock is held")
+	d.Reopen(func() (Backend, error) {
+		if !d.backend.closed {
+			t.Error("two backends at a time")
+		}
+		return next, openErr
+	})
+	if again := d.step(false); again != firstBackoff || !d.Readiness.Announce(vip) {
+		t.Errorf("that it cannot be opened: again in %v", again)
+	}
+	openErr = nil
+	d.DeleteService(types.NamespacedName{Namespace: "default", Name: "web"})
+	d.step(false)
+	if len(next.applied) != 1 || len(next.applied[0]) != 1 || len(d.backend.applied) != 1 {
+		t.Fatalf("applied %v after %v", next.applied, d.backend.applied)
+	}
+	if c := next.applied[0][0]; c.After == nil || !slices.Equal(c.After.Cluster, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}) {
+		t.Errorf("what is still announced became %v", c.After)
+	}
+	d.Readiness.Withdrawn(vip)
+	d.now = time.Now().Add(withdrawalTime)
+	d.step(false)
+	if len(next.applied) != 2 || len(next.applied[1]) != 1 || next.applied[1][0].After != nil || d.opened != 1 {
+		t.Errorf("withdrawn: applied %v, opened %d", next.applied, d.opened)
 	}
 }

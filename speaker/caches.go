@@ -130,7 +130,8 @@ func endpointSliceTrimmer(forwards bool) toolscache.TransformFunc {
 	}
 }
 
-// nodeTrimmer returns a transformation of Nodes. Taints matter of one's own.
+// nodeTrimmer returns a transformation of Nodes. Of one's own, taints matter, and
+// where its pods have their addresses.
 func nodeTrimmer(self string) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		node, ok := object.(*corev1.Node)
@@ -140,6 +141,7 @@ func nodeTrimmer(self string) toolscache.TransformFunc {
 		trimmed := trimNode(node)
 		if node.Name == self {
 			trimmed.Spec.Taints = node.Spec.Taints
+			trimmed.Spec.PodCIDRs = node.Spec.PodCIDRs
 		}
 		return trimmed, nil
 	}

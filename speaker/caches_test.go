@@ -3,9 +3,12 @@ package speaker
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
@@ -37,6 +40,21 @@ func TestTrimmedSlices(t *testing.T) {
 					t.Errorf("%+v of what is kept, %+v of the slice", got, want)
 				}
 			})
+		}
+	}
+}
+
+// The dataplane follows the podCIDRs of its own Node, which the cache has to keep.
+func TestNodeTrimmer(t *testing.T) {
+	trim := nodeTrimmer("own")
+	for name, want := range map[string][]string{"own": {"10.244.1.0/24"}, "other": nil} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDRs: []string{"10.244.1.0/24"}}}
+		trimmed, err := trim(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := trimmed.(*corev1.Node).Spec.PodCIDRs; !slices.Equal(got, want) {
+			t.Errorf("node %s: kept %v, want %v", name, got, want)
 		}
 	}
 }

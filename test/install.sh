@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and a fresh Debian lacks: the
-# programs that kube-proxy and the iptables backend call, iproute2 to look into
-# the lab, FRR and BIRD as routers in it, and a C compiler for the race detector.
-# The routers' own services are not needed: the lab starts the daemons in
-# namespaces of its own. Silent when nothing is missing.
+# programs that kube-proxy and the iptables backend call, a kernel with IPVS as a
+# program and what loads its modules, iproute2 to look into the lab, FRR and BIRD
+# as routers in it, and a C compiler for the race detector. The routers' own
+# services are not needed: the lab starts the daemons in namespaces of its own.
+# Silent when nothing is missing.
 set -euo pipefail
 
 packages=()
@@ -13,6 +14,9 @@ need() { # need PROGRAM PACKAGE...
 need ip iproute2
 need nft nftables
 need iptables iptables
+need ipset ipset
+need linux.uml user-mode-linux
+need modprobe kmod
 need conntrack conntrack
 need /usr/lib/frr/bgpd frr
 need /usr/sbin/bird bird2

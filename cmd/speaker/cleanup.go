@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/fairway-lb/fairway/dataplane/iptables"
+	"github.com/fairway-lb/fairway/dataplane/ipvs"
 	"github.com/fairway-lb/fairway/dataplane/nftables"
 )
 
@@ -22,13 +23,14 @@ var cleanups = []struct {
 }{
 	{dataplaneNFTables, nftables.Cleanup},
 	{dataplaneIPTables, iptables.Cleanup},
+	{dataplaneIPVS, ipvs.Cleanup},
 }
 
 // cleanup is the command. It returns the code to exit with.
 func cleanup(args []string) int {
 	flags := flag.NewFlagSet("fairway-speaker "+cleanupCommand, flag.ExitOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "fairway-speaker cleanup removes from this node's kernel what the dataplanes of Fairway have put there: its nf_tables\nand chains of iptables. Traffic of Services is then up to others. No speaker may run with a dataplane.")
+		fmt.Fprintln(flags.Output(), "fairway-speaker cleanup removes from this node's kernel what the dataplanes of Fairway have put there: its nf_tables,\nchains of iptables, IPVS services and link. Traffic of Services is then up to others. No speaker may run with a dataplane.")
 	}
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		flags.Usage()

@@ -8,6 +8,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -20,6 +21,7 @@ import (
 	"github.com/fairway-lb/fairway/dataplane/conntrack"
 	"github.com/fairway-lb/fairway/dataplane/healthcheck"
 	"github.com/fairway-lb/fairway/dataplane/kubeproxy"
+	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/internal/note"
 	"github.com/fairway-lb/fairway/speaker"
 	"github.com/fairway-lb/fairway/speaker/membership"
@@ -33,12 +35,17 @@ const unhealthyAfter = time.Minute
 type plane struct {
 	*dataplane.Syncer
 	readiness *dataplane.Readiness
+	ranges    *ranges
 	speaker   *speaker.Speaker // set before the manager starts
 }
 
 // startDataplane has the manager run this node's dataplane.
 func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *corev1.Node, kubeProxy kubeproxy.Found, cluster *membership.Cluster, recorder events.EventRecorder, log logr.Logger) (*plane, error) {
-	config, err := o.forwarding.config(ctx, mgr.GetAPIReader(), node, log)
+	services, err := readServiceCIDRs(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return nil, err
+	}
+	config, err := o.forwarding.config(node, services, log)
 	if err != nil {
 		return nil, err
 	}
@@ -64,11 +71,14 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	cleaner := conntrack.NewCleaner(config.NodePortAddresses)
 	p := &plane{readiness: dataplane.NewReadiness()}
 	p.Syncer = dataplane.NewSyncer(dataplane.SyncConfig{
-		NodeName:   o.nodeName,
-		Open:       open,
-		Opened:     func() error { return removeAllBut(o.forwarding.dataplane) },
-		Readiness:  p.readiness,
-		Concerned:  func(ctx context.Context, name types.NamespacedName) { p.speaker.ForwardingChanged(ctx, name) },
+		NodeName:  o.nodeName,
+		Open:      open,
+		Opened:    func() error { return removeAllBut(o.forwarding.dataplane) },
+		Readiness: p.readiness,
+		Concerned: func(ctx context.Context, name types.NamespacedName) { p.speaker.ForwardingChanged(ctx, name) },
+		Unserved: func(_ service.Family, err error) {
+			note.Write(recorder, node, corev1.EventTypeWarning, "Unserved", "Forward", fmt.Sprintf("Node %s: %v", node.Name, err))
+		},
 		FitChanged: func(ctx context.Context) { p.speaker.FitnessChanged(ctx) },
 		Failing: func(err error) {
 			note.Write(recorder, node, corev1.EventTypeWarning, "DataplaneFailing", "Forward",
@@ -85,6 +95,11 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 		Metrics: figures,
 		Log:     log,
 	})
+	p.ranges = &ranges{flags: o.forwarding, config: config, log: log, reopen: func(c dataplane.Config) {
+		if open, err := o.forwarding.backend(c); err == nil { // the flags are as they were
+			p.Reopen(open)
+		}
+	}}
 	if err := mgr.Add(p.Syncer); err != nil {
 		return nil, fmt.Errorf("adding the dataplane to the manager: %w", err)
 	}
@@ -94,7 +109,7 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	if err := mgr.Add(&conntrackRoom{node: node, recorder: recorder, log: log}); err != nil {
 		return nil, fmt.Errorf("adding the watch of conntrack to the manager: %w", err)
 	}
-	if err := p.watch(ctx, mgr, o.nodeName); err != nil {
+	if err := p.watch(ctx, mgr, o.nodeName, services != nil); err != nil {
 		return nil, err
 	}
 	if o.forwarding.healthAddress != "0" {
@@ -106,25 +121,33 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	return p, nil
 }
 
+// watched is a kind of objects, and who is told of them.
+type watched struct {
+	object      client.Object
+	set, delete func(any)
+}
+
 // watch hands objects on from the manager's cache.
-func (p *plane) watch(ctx context.Context, mgr manager.Manager, node string) error {
+func (p *plane) watch(ctx context.Context, mgr manager.Manager, node string, serviceCIDRs bool) error {
 	var handlers []toolscache.ResourceEventHandlerRegistration
-	for _, w := range []struct {
-		object      client.Object
-		set, delete func(any)
-	}{
+	all := []watched{
 		{&corev1.Service{}, func(o any) { p.SetService(o.(*corev1.Service)) }, func(o any) { p.DeleteService(client.ObjectKeyFromObject(o.(*corev1.Service))) }},
 		{&discoveryv1.EndpointSlice{}, func(o any) { p.SetEndpointSlice(o.(*discoveryv1.EndpointSlice)) }, func(o any) { p.DeleteEndpointSlice(client.ObjectKeyFromObject(o.(*discoveryv1.EndpointSlice))) }},
 		{&corev1.Node{}, func(o any) {
 			if n := o.(*corev1.Node); n.Name == node {
 				p.SetNode(n)
+				p.ranges.setNode(n)
 			}
 		}, func(o any) {
 			if o.(*corev1.Node).Name == node {
 				p.SetNode(nil)
 			}
 		}},
-	} {
+	}
+	if serviceCIDRs {
+		all = append(all, watched{&networkingv1.ServiceCIDR{}, func(o any) { p.ranges.setServiceCIDR(o.(*networkingv1.ServiceCIDR)) }, func(o any) { p.ranges.deleteServiceCIDR(o.(*networkingv1.ServiceCIDR)) }})
+	}
+	for _, w := range all {
 		informer, err := mgr.GetCache().GetInformer(ctx, w.object, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", w.object, err)
@@ -150,6 +173,7 @@ func (p *plane) watch(ctx context.Context, mgr manager.Manager, node string) err
 				return nil // the process ends
 			}
 		}
+		p.ranges.loaded()
 		p.Loaded()
 		return nil
 	}))

@@ -6,17 +6,15 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/dataplane/iptables"
+	"github.com/fairway-lb/fairway/dataplane/ipvs"
 	"github.com/fairway-lb/fairway/dataplane/kubeproxy"
 	"github.com/fairway-lb/fairway/dataplane/nftables"
 	"github.com/fairway-lb/fairway/dataplane/sysctl"
@@ -28,6 +26,7 @@ const (
 	dataplaneNone     = "none"
 	dataplaneNFTables = "nftables"
 	dataplaneIPTables = "iptables"
+	dataplaneIPVS     = "ipvs"
 )
 
 // byPodCIDR is the value of --detect-local that asks the Node.
@@ -40,16 +39,18 @@ type forwarding struct {
 	nodePortAddresses string
 	localhost         bool
 	masqueradeAll     bool
+	ipvsScheduler     string
 	healthAddress     string
 	ipv6              bool // the node has an address of IPv6
 }
 
 func (f *forwarding) flags() {
-	flag.StringVar(&f.dataplane, "dataplane", dataplaneAuto, "What forwards the traffic of Services on this node: nftables; iptables; none, which leaves it to kube-proxy or the network plugin; or auto, which is none where a kube-proxy runs and nftables elsewhere")
+	flag.StringVar(&f.dataplane, "dataplane", dataplaneAuto, "What forwards the traffic of Services on this node: nftables; iptables; ipvs; none, which leaves it to kube-proxy or the network plugin; or auto, which is none where a kube-proxy runs and nftables elsewhere")
 	flag.StringVar(&f.detectLocal, "detect-local", byPodCIDR, "How traffic of this node's pods is told from others': pod-cidr, by spec.podCIDRs of the Node; a list of CIDRs; interface-prefix=NAME, by the beginning of the names of their interfaces; bridge=NAME; or none")
 	flag.StringVar(&f.nodePortAddresses, "nodeport-addresses", "", "Which of the node's addresses answer at NodePorts: a list of CIDRs, or primary for the Node's InternalIPs. Default: all but the loopback")
-	flag.BoolVar(&f.localhost, "localhost-nodeports", false, "NodePorts answer processes of the node at 127.0.0.1 too. Sets net.ipv4.conf.all.route_localnet")
+	flag.BoolVar(&f.localhost, "localhost-nodeports", false, "NodePorts answer processes of the node at 127.0.0.1 too. Sets net.ipv4.conf.all.route_localnet. Not with ipvs")
 	flag.BoolVar(&f.masqueradeAll, "masquerade-all", false, "Endpoints see the node's address in place of that of any client of a cluster IP")
+	flag.StringVar(&f.ipvsScheduler, "ipvs-scheduler", ipvs.DefaultScheduler, "How --dataplane=ipvs chooses an endpoint for a Service that has no annotation for it: "+strings.Join(ipvs.Schedulers(), ", "))
 	flag.StringVar(&f.healthAddress, "proxy-healthz-addr", ":10256", "Address that the dataplane's /healthz and /livez are served on, for load balancers outside of the cluster, 0 for none")
 }
 
@@ -57,8 +58,15 @@ func (f *forwarding) flags() {
 func (f *forwarding) check() error {
 	switch f.dataplane {
 	case dataplaneAuto, dataplaneNone, dataplaneNFTables, dataplaneIPTables:
+	case dataplaneIPVS:
+		if f.localhost {
+			return errors.New("--localhost-nodeports: IPVS does not forward what comes from 127.0.0.1; leave the flag out, or use --dataplane=nftables or --dataplane=iptables")
+		}
 	default:
-		return fmt.Errorf("--dataplane %q: must be auto, none, nftables or iptables", f.dataplane)
+		return fmt.Errorf("--dataplane %q: must be auto, none, nftables, iptables or ipvs", f.dataplane)
+	}
+	if !slices.Contains(ipvs.Schedulers(), f.ipvsScheduler) {
+		return fmt.Errorf("--ipvs-scheduler %q: must be one of %s", f.ipvsScheduler, strings.Join(ipvs.Schedulers(), ", "))
 	}
 	if _, err := f.detector(&corev1.Node{}); err != nil {
 		return fmt.Errorf("--detect-local %q: %w", f.detectLocal, err)
@@ -76,12 +84,17 @@ func (f *forwarding) backend(config dataplane.Config) (func() (dataplane.Backend
 		return func() (dataplane.Backend, error) { return nftables.New(config) }, nil
 	case dataplaneIPTables:
 		return func() (dataplane.Backend, error) { return iptables.New(config, iptables.Auto) }, nil
+	case dataplaneIPVS:
+		return func() (dataplane.Backend, error) {
+			return ipvs.New(config, ipvs.Options{Scheduler: f.ipvsScheduler})
+		}, nil
 	}
 	return nil, f.check()
 }
 
-// config makes of the flags and the Node what the backend has to know.
-func (f *forwarding) config(ctx context.Context, reader client.Reader, node *corev1.Node, log logr.Logger) (dataplane.Config, error) {
+// config makes of the flags, the Node and ServiceCIDRs what the backend has to
+// know.
+func (f *forwarding) config(node *corev1.Node, services serviceCIDRs, log logr.Logger) (dataplane.Config, error) {
 	c := dataplane.Config{LocalhostNodePorts: f.localhost, MasqueradeAll: f.masqueradeAll}
 	for _, a := range node.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
@@ -98,7 +111,7 @@ func (f *forwarding) config(ctx context.Context, reader client.Reader, node *cor
 	if c.NodePortAddresses, err = f.nodePorts(c.NodeAddresses); err != nil {
 		return c, fmt.Errorf("--nodeport-addresses %q: %w", f.nodePortAddresses, err)
 	}
-	if c.ServiceCIDRs, err = serviceCIDRs(ctx, reader); err != nil {
+	if c.ServiceCIDRs, err = services.prefixes(); err != nil {
 		return c, err
 	}
 	return c, c.Check()
@@ -169,28 +182,6 @@ func addressesIn(prefixes []netip.Prefix) []netip.Addr {
 	return addrs
 }
 
-// serviceCIDRs returns where cluster IPs come from, none if the API server does
-// not say (before Kubernetes 1.33).
-func serviceCIDRs(ctx context.Context, reader client.Reader) ([]netip.Prefix, error) {
-	var list networkingv1.ServiceCIDRList
-	err := reader.List(ctx, &list)
-	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
-	}
-	var all []netip.Prefix
-	for _, c := range list.Items {
-		of, err := prefixes(strings.Join(c.Spec.CIDRs, ","))
-		if err != nil {
-			return nil, fmt.Errorf("ServiceCIDR %s: %w", c.Name, err)
-		}
-		all = append(all, of...)
-	}
-	return all, nil
-}
-
 // choose settles what --dataplane=auto is, and tells whether a kube-proxy runs.
 func (f *forwarding) choose(ctx context.Context, log logr.Logger) (kubeproxy.Found, error) {
 	if f.dataplane == dataplaneNone {
@@ -214,11 +205,16 @@ func (f *forwarding) choose(ctx context.Context, log logr.Logger) (kubeproxy.Fou
 // setKernel sets what the kernel needs for the dataplane.
 func (f *forwarding) setKernel(log logr.Logger) error {
 	const root = "/"
+	if f.dataplane == dataplaneIPVS {
+		if err := ipvs.Load(); err != nil {
+			return err
+		}
+	}
 	node, err := sysctl.ReadNode(root)
 	if err != nil {
 		return fmt.Errorf("reading the kernel's settings: %w", err)
 	}
-	result, err := sysctl.Apply(root, sysctl.Wanted(node, sysctl.Options{IPv6: f.ipv6, LocalhostNodePorts: f.localhost}))
+	result, err := sysctl.Apply(root, sysctl.Wanted(node, sysctl.Options{IPv6: f.ipv6, LocalhostNodePorts: f.localhost, IPVS: f.dataplane == dataplaneIPVS}))
 	for _, c := range result.Changed {
 		log.Info("Set the kernel", "setting", c.Name, "from", c.From, "to", c.To)
 	}

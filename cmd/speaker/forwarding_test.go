@@ -21,12 +21,18 @@ func TestForwardingCheck(t *testing.T) {
 		{"the defaults", forwarding{dataplane: "auto", detectLocal: "pod-cidr"}, ""},
 		{"all of it", forwarding{dataplane: "iptables", detectLocal: "10.0.0.0/8, fd00::/8", nodePortAddresses: "primary"}, ""},
 		{"interfaces", forwarding{dataplane: "nftables", detectLocal: "interface-prefix=cali", nodePortAddresses: "192.0.2.0/24,2001:db8::/64"}, ""},
-		{"a dataplane that there is not", forwarding{dataplane: "ebpf", detectLocal: "none"}, `--dataplane "ebpf": must be auto, none, nftables or iptables`},
+		{"a dataplane that there is not", forwarding{dataplane: "ebpf", detectLocal: "none"}, `--dataplane "ebpf": must be auto, none, nftables, iptables or ipvs`},
+		{"IPVS", forwarding{dataplane: "ipvs", detectLocal: "none", ipvsScheduler: "mh"}, ""},
+		{"a scheduler that there is not", forwarding{dataplane: "ipvs", detectLocal: "none", ipvsScheduler: "best"}, `--ipvs-scheduler "best": must be one of rr, wrr,`},
+		{"IPVS at localhost", forwarding{dataplane: "ipvs", detectLocal: "none", localhost: true}, `--localhost-nodeports: IPVS does not forward`},
 		{"no name", forwarding{dataplane: "auto", detectLocal: "bridge="}, `--detect-local "bridge=": a name has to follow`},
 		{"another way", forwarding{dataplane: "auto", detectLocal: "vlan=7"}, `there are interface-prefix and bridge, not vlan`},
 		{"no CIDR", forwarding{dataplane: "auto", detectLocal: "10.0.0.1"}, `"10.0.0.1" is not a CIDR such as 192.0.2.0/24`},
 		{"no CIDR of NodePorts", forwarding{dataplane: "auto", detectLocal: "none", nodePortAddresses: "eth0"}, `--nodeport-addresses "eth0": "eth0" is not a CIDR`},
 	} {
+		if test.flags.ipvsScheduler == "" {
+			test.flags.ipvsScheduler = "rr"
+		}
 		err := test.flags.check()
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: got %v, want %q", test.what, err, test.want)

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/fairway-lb/fairway/dataplane/ipvs"
 	"github.com/fairway-lb/fairway/dataplane/kubeproxy"
 	"github.com/fairway-lb/fairway/internal/note"
 )
@@ -70,14 +71,14 @@ func (t *takeover) done(ctx context.Context) bool {
 	}
 	left, err := kubeproxy.Leftovers(ctx)
 	if len(left) > 0 {
-		err = errors.Join(err, kubeproxy.Remove(ctx, kubeproxy.Config{}))
+		err = errors.Join(err, kubeproxy.Remove(ctx, kubeproxy.Config{RemoveVirtualServices: ipvs.RemoveVirtualServices}))
 	}
 	if err == nil {
 		t.log.Info("Nothing of kube-proxy is left in the kernel", "removed", left)
 		return true
 	}
 	if text := err.Error(); text != t.said {
-		t.log.Error(err, "Removing what kube-proxy has left; it is tried again", "left", left)
+		t.log.Info("Not all that kube-proxy has left could be removed; it is tried again", "left", left, "why", text)
 		t.said = text
 	}
 	return false

@@ -32,7 +32,8 @@ const (
 // one stays away once in 2^40 times.
 const draws = 40
 
-// Check makes the connections of all cells, many at a time.
+// Check makes the connections of all cells, many at a time: all of those that
+// nobody is to answer, since they do nothing but wait.
 func (l *Lab) Check(cells []Cell) {
 	l.T.Helper()
 	var wait sync.WaitGroup
@@ -44,8 +45,10 @@ func (l *Lab) Check(cells []Cell) {
 		}
 		go func() {
 			defer wait.Done()
-			tickets <- struct{}{}
-			defer func() { <-tickets }()
+			if !slices.Contains(c.Want, Drop) {
+				tickets <- struct{}{}
+				defer func() { <-tickets }()
+			}
 			if problem := c.run(); problem != "" {
 				l.T.Errorf("%s: %s -> %s %v: %s", c.What, c.From.Name, c.Protocol, c.To, problem)
 			}

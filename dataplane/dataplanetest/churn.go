@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
+	"github.com/fairway-lb/fairway/internal/uml"
 )
 
 // forgetFlows removes what the kernel remembers of connections: a client that
@@ -84,8 +85,13 @@ func (c *Scene) Probers(want ...string) (stop func()) {
 // few bursts.
 const churnVariable = "FAIRWAY_CHURN"
 
-// churnBursts are a few.
-const churnBursts = 3
+// churnBursts are a few. A guest takes long for each.
+var churnBursts = func() int {
+	if uml.Inside() {
+		return 1
+	}
+	return 3
+}()
 
 // Endpoints come, go and change place under traffic; so do policies and
 // affinity, and Services beside. Whenever there is a pause, what is in the kernel
@@ -136,7 +142,11 @@ func testRestart(t *testing.T, subject Subject) {
 	c := subject.NewScene(t, WithPods, nil, OnPod1, OnPod2)
 	want := subject.content(t)
 	stop := c.Probers("pod1", "pod2")
-	for i := range 20 {
+	restarts := 20
+	if uml.Inside() {
+		restarts = 6
+	}
+	for i := range restarts {
 		b, err := subject.New(WithPods)
 		must(t, err)
 		must(t, b.Apply(everything(c.State)))
@@ -161,7 +171,7 @@ func testSelfHeal(t *testing.T, subject Subject) {
 }
 
 func testCleanup(t *testing.T, subject Subject) {
-	NewLab(t)
+	subject.Lab(t)
 	before := subject.content(t)
 	b, err := subject.New(WithPods)
 	must(t, err)
@@ -189,14 +199,17 @@ func Load(s *service.State, l *Lab, count int) {
 // Whatever the way, what is in the kernel in the end is as after a fresh
 // start.
 func testIdempotence(t *testing.T, subject Subject) {
-	l := NewLab(t)
-	l.deviates = subject.Deviates
+	l := subject.Lab(t)
 	config := WithPods
 	config.NodeAddresses = []netip.Addr{l.Node.Addrs[0], l.Node.Addrs[1]}
 	b := subject.Start(t, config)
 	s := service.NewState(ThisNode)
 	chaos := subject.newChaos(l, s, 1)
-	for step := range 600 {
+	steps := 600
+	if uml.Inside() {
+		steps = 300
+	}
+	for step := range steps {
 		chaos.strike(0, 8)
 		if chaos.coin() {
 			Sync(t, b, s)

@@ -11,7 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +22,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 	"github.com/fairway-lb/fairway/internal/netnstest"
+	"github.com/fairway-lb/fairway/internal/uml"
 )
 
 // Lab is a node with pods, a pod of another node, and a client that is
@@ -38,6 +39,7 @@ type Lab struct {
 	Node                             *Host // the namespace of the test
 	Pod1, Pod2, Pod3, Remote, Client *Host
 	deviates                         func(*Cell)
+	newPorts                         bool // hosts ask from another port each time
 }
 
 // Host answers whatever comes to ServerPort, the Client aside.
@@ -45,8 +47,7 @@ type Host struct {
 	Name   string
 	Addrs  [2]netip.Addr // by family
 	handle netns.NsHandle
-	// sctpDialed counts, so that no port is used twice.
-	sctpDialed atomic.Uint32
+	lab    *Lab
 }
 
 // ServerPort is where hosts answer, by TCP, UDP and SCTP.
@@ -68,7 +69,7 @@ func NewLab(t testing.TB) *Lab {
 	l := &Lab{T: t}
 	home, err := netns.Get()
 	must(t, err)
-	l.Node = &Host{Name: "node", handle: home}
+	l.Node = &Host{Name: "node", handle: home, lab: l}
 	t.Cleanup(func() { home.Close() })
 	for path, value := range map[string]string{
 		"net/ipv4/ip_forward":                 "1",
@@ -121,7 +122,7 @@ func (l *Lab) Host(name string) *Host {
 // to the node, its pods and Services only.
 func (l *Lab) connect(name, addr4, addr6, gateway4, gateway6 string, routed bool) *Host {
 	t := l.T
-	h := &Host{Name: name, Addrs: [2]netip.Addr{netip.MustParseAddr(addr4), netip.MustParseAddr(addr6)}}
+	h := &Host{Name: name, lab: l, Addrs: [2]netip.Addr{netip.MustParseAddr(addr4), netip.MustParseAddr(addr6)}}
 	must(t, onThread(l.Node.handle, func() (err error) {
 		h.handle, err = netns.New()
 		return err
@@ -248,8 +249,14 @@ type Answer struct {
 // patience is how long a host waits for an answer: it may be on a busy machine.
 const patience = 15 * time.Second
 
-// silence is how long it waits for none.
-const silence = 2 * time.Second
+// silence is how long it waits for none. A guest has one CPU for all of its
+// hosts.
+var silence = func() time.Duration {
+	if uml.Inside() {
+		return 5 * time.Second
+	}
+	return 2 * time.Second
+}()
 
 // Dial asks who is at an address.
 func (h *Host) Dial(protocol service.Protocol, to netip.AddrPort) Answer {
@@ -271,9 +278,17 @@ func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience
 	network := map[service.Protocol]string{service.TCP: "tcp", service.UDP: "udp"}[protocol]
 	var conn net.Conn
 	err := onThread(h.handle, func() (err error) {
-		d := net.Dialer{LocalAddr: localAddr(protocol, from), Timeout: patience}
-		conn, err = d.Dial(network, to.String())
-		return err
+		choose := h.lab.newPorts && from == netip.AddrPort{}
+		for {
+			if choose {
+				from = netip.AddrPortFrom(netip.Addr{}, h.newPort(protocol, to))
+			}
+			d := net.Dialer{LocalAddr: localAddr(protocol, from), Timeout: patience}
+			conn, err = d.Dial(network, to.String())
+			if !choose || !errors.Is(err, syscall.EADDRINUSE) {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		return failure(err)
@@ -294,6 +309,33 @@ func (h *Host) dial(protocol service.Protocol, from, to netip.AddrPort, patience
 	who, source, _ := strings.Cut(string(data), " ")
 	addr, _ := netip.ParseAddr(source)
 	return Answer{who, addr}
+}
+
+// ports are the last that hosts have asked from. They outlast a test, as what
+// a kernel remembers does.
+var ports = struct {
+	sync.Mutex
+	last map[asker]uint16
+}{last: map[asker]uint16{}}
+
+type asker struct {
+	host     string
+	protocol service.Protocol
+	family   service.Family
+}
+
+// newPort returns a port that the host has not asked from for long.
+func (h *Host) newPort(protocol service.Protocol, to netip.AddrPort) uint16 {
+	const first, last = 32768, 60999 // as the kernel does
+	a := asker{h.Name, protocol, service.FamilyOf(to.Addr())}
+	ports.Lock()
+	defer ports.Unlock()
+	port := ports.last[a] + 1
+	if port < first || port > last {
+		port = first
+	}
+	ports.last[a] = port
+	return port
 }
 
 // hear reads the line of a connection whose first SYN was answered.
@@ -368,7 +410,7 @@ func failure(err error) Answer {
 
 func localAddr(protocol service.Protocol, from netip.AddrPort) net.Addr {
 	switch {
-	case !from.IsValid():
+	case from == netip.AddrPort{}:
 		return nil
 	case protocol == service.UDP:
 		return net.UDPAddrFromAddrPort(from)

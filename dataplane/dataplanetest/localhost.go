@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,11 @@ const routeLocalnet = "/proc/sys/net/ipv4/conf/all/route_localnet"
 // reaches for that.
 func testLocalhostNodePorts(t *testing.T, subject Subject) {
 	if subject.NoLocalhostNodePorts {
+		config := WithPods
+		config.LocalhostNodePorts = true
+		if _, err := subject.New(config); err == nil || !strings.Contains(err.Error(), "localhost") {
+			t.Errorf("got %v, want an error about localhost", err)
+		}
 		return
 	}
 	for what, edit := range map[string]func(*corev1.ServiceSpec){"Cluster": nil, "Local": PolicyLocal} {

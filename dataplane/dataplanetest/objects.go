@@ -88,13 +88,18 @@ const (
 	Terminating        Condition = "terminating"
 )
 
+// sliceSink takes EndpointSlices: a service.State, or a dataplane.Syncer.
+type sliceSink interface {
+	SetEndpointSlice(*discoveryv1.EndpointSlice)
+}
+
 // SetEndpoints replaces the endpoints of a Service.
-func SetEndpoints(s *service.State, f Frontends, endpoints ...Endpoint) {
+func SetEndpoints(s sliceSink, f Frontends, endpoints ...Endpoint) {
 	SetEndpointsAt(s, f, ServerPort, endpoints...)
 }
 
 // SetEndpointsAt replaces them by those of some port.
-func SetEndpointsAt(s *service.State, f Frontends, port int32, endpoints ...Endpoint) {
+func SetEndpointsAt(s sliceSink, f Frontends, port int32, endpoints ...Endpoint) {
 	for i, addressType := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
 		slice := &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{

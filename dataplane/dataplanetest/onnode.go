@@ -2,12 +2,14 @@ package dataplanetest
 
 import (
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
@@ -23,11 +25,17 @@ func (l *Lab) assign(addrs [2]netip.Addr) {
 	}
 }
 
+// onNode is a Service whose load-balancer addresses the node has already.
+func (subject Subject) onNode(t *testing.T, config dataplane.Config) *Scene {
+	l := subject.Lab(t)
+	l.assign(Frontends{1}.VIP())
+	return subject.newScene(t, l, config, nil, OnPod1)
+}
+
 // A load-balancer address that is the node's own too is an address of the
 // node for all that the Service does not have.
 func testVIPOnNode(t *testing.T, subject Subject) {
-	c := subject.NewScene(t, WithPods, nil, OnPod1)
-	c.assign(c.VIP())
+	c := subject.onNode(t, WithPods)
 	for _, from := range []*Host{c.Client, c.Pod3} {
 		c.Ask("the Service", from, c.VIP(), 80, Translated, "pod1")
 		c.Ask("NodePort", from, c.VIP(), c.NodePort(), Translated, "pod1")
@@ -45,20 +53,23 @@ func testSourceRangeOfNode(t *testing.T, subject Subject) {
 	ranges := func(ranges ...string) *corev1.Service {
 		return NewService(Frontends{1}, func(s *corev1.ServiceSpec) { s.LoadBalancerSourceRanges = ranges })
 	}
-	c := subject.NewScene(t, config, nil, OnPod1)
-	c.assign(c.VIP())
+	c := subject.onNode(t, config)
 	ask := func(what, want string) {
 		t.Helper()
+		var both sync.WaitGroup
 		for _, vip := range c.VIP() {
-			wait := patience
-			if want == Drop {
-				wait = silence
-			}
-			got := c.Node.dial(service.TCP, netip.AddrPortFrom(vip, 0), netip.AddrPortFrom(vip, 80), wait)
-			if got.Who != want {
-				t.Errorf("%s: %v -> %v:80: got %s, want %s", what, vip, vip, got.Who, want)
-			}
+			both.Go(func() {
+				wait := patience
+				if want == Drop {
+					wait = silence
+				}
+				got := c.Node.dial(service.TCP, netip.AddrPortFrom(vip, 0), netip.AddrPortFrom(vip, 80), wait)
+				if got.Who != want {
+					t.Errorf("%s: %v -> %v:80: got %s, want %s", what, vip, vip, got.Who, want)
+				}
+			})
 		}
+		both.Wait()
 	}
 	c.State.SetService(ranges("172.16.0.0/24", "fd00:16::/64"))
 	Sync(t, c.Backend, c.State)
@@ -70,8 +81,7 @@ func testSourceRangeOfNode(t *testing.T, subject Subject) {
 
 // What someone else balances before it comes here is not for the node to take.
 func testProxyMode(t *testing.T, subject Subject) {
-	c := subject.NewScene(t, WithPods, nil, OnPod1)
-	c.assign(c.VIP())
+	c := subject.onNode(t, WithPods)
 	svc := NewService(c.Frontends, nil)
 	for i := range svc.Status.LoadBalancer.Ingress {
 		svc.Status.LoadBalancer.Ingress[i].IPMode = new(corev1.LoadBalancerIPModeProxy)

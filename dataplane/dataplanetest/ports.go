@@ -24,7 +24,7 @@ func testThousandPorts(t *testing.T, subject Subject) {
 	name := func(i int) string { return fmt.Sprintf("p%d", i) }
 	const first = 1000 // the port of number 0
 	c.State.SetService(NewService(c.Frontends, func(spec *corev1.ServiceSpec) {
-		spec.Ports = nil
+		spec.Ports, spec.ExternalIPs = nil, nil
 		for i := range manyPorts {
 			spec.Ports = append(spec.Ports, corev1.ServicePort{Name: name(i), Protocol: corev1.ProtocolTCP, Port: int32(first + i)})
 		}

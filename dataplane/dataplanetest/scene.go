@@ -17,14 +17,18 @@ type Scene struct {
 	Backend dataplane.Backend
 	State   *service.State
 	backend *dataplane.Backend // what is closed in the end
+	put     *[]Cell            // questions to be asked together, or nil
 }
 
 // NewScene starts the subject with the Service of NewService.
 func (subject Subject) NewScene(t *testing.T, config dataplane.Config, edit func(*corev1.ServiceSpec), endpoints ...func(*Lab) Endpoint) *Scene {
-	l := NewLab(t)
-	l.deviates = subject.Deviates
+	return subject.newScene(t, subject.Lab(t), config, edit, endpoints...)
+}
+
+// newScene is for a lab that has been prepared.
+func (subject Subject) newScene(t *testing.T, l *Lab, config dataplane.Config, edit func(*corev1.ServiceSpec), endpoints ...func(*Lab) Endpoint) *Scene {
 	backend := subject.start(t, config)
-	c := &Scene{l, Frontends{1}, *backend, service.NewState(ThisNode), backend}
+	c := &Scene{Lab: l, Frontends: Frontends{1}, Backend: *backend, State: service.NewState(ThisNode), backend: backend}
 	c.State.SetService(NewService(c.Frontends, edit))
 	var all []Endpoint
 	for _, e := range endpoints {
@@ -49,13 +53,32 @@ func OnRemote(l *Lab) Endpoint { return Endpoint{l.Remote, Ready} }
 // Ask checks a connection in both families and protocols.
 func (c *Scene) Ask(what string, from *Host, to [2]netip.Addr, port uint16, as Source, want ...string) {
 	c.T.Helper()
-	c.Check(append(c.cells(what, service.TCP, from, to, port, as, want), c.cells(what, service.UDP, from, to, port, as, want)...))
+	c.ask(append(c.cells(what, service.TCP, from, to, port, as, want), c.cells(what, service.UDP, from, to, port, as, want)...))
 }
 
 // AskBy checks a connection in both families by one protocol.
 func (c *Scene) AskBy(what string, protocol service.Protocol, from *Host, to [2]netip.Addr, port uint16, as Source, want ...string) {
 	c.T.Helper()
-	c.Check(c.cells(what, protocol, from, to, port, as, want))
+	c.ask(c.cells(what, protocol, from, to, port, as, want))
+}
+
+// Together has what f asks be asked at once: it takes long to hear nothing.
+func (c *Scene) Together(f func()) {
+	c.T.Helper()
+	var cells []Cell
+	c.put = &cells
+	f()
+	c.put = nil
+	c.Check(cells)
+}
+
+func (c *Scene) ask(cells []Cell) {
+	c.T.Helper()
+	if c.put != nil {
+		*c.put = append(*c.put, cells...)
+		return
+	}
+	c.Check(cells)
 }
 
 func (c *Scene) cells(what string, protocol service.Protocol, from *Host, to [2]netip.Addr, port uint16, as Source, want []string) []Cell {

@@ -27,9 +27,6 @@ const (
 	sctpFixed   = 20 // the chunk without parameters
 )
 
-// firstSCTPPort is the first that clients ask from.
-const firstSCTPPort = 1024
-
 var sctpNetworks = [2]string{"ip4:132", "ip6:132"}
 
 // sctpPacket is an INIT, or an INIT ACK with a cookie.
@@ -117,7 +114,7 @@ func (h *Host) dialSCTP(to netip.AddrPort, patience time.Duration) Answer {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return Answer{Who: err.Error()}
 	}
-	port := uint16(firstSCTPPort + h.sctpDialed.Add(1)%60000)
+	port := h.newPort(service.SCTP, to)
 	var answer Answer
 	_, err = exchange(conn, sctpPacket(port, to.Port(), sctpInit, 0, ""), func(data []byte) bool {
 		source, destination, _, cookie, ok := readSCTP(data, sctpInitAck)
@@ -174,9 +171,11 @@ func testSCTP(t *testing.T, subject Subject) {
 		c.AskBy("Local, from the node", service.SCTP, c.Node, c.VIP(), 80, Translated, "pod1", "remote")
 		c.Set(OnRemote(c.Lab))
 		c.forgetFlows()
-		c.AskBy("Local, but remote", service.SCTP, c.Pod3, c.ClusterIP(), 80, "", Drop)
-		c.AskBy("Local, but remote", service.SCTP, c.Client, c.VIP(), 80, "", Drop)
-		c.AskBy("Local, but remote", service.SCTP, c.Client, c.Node.Addrs, c.NodePort(), "", Drop)
+		c.Together(func() {
+			c.AskBy("Local, but remote", service.SCTP, c.Pod3, c.ClusterIP(), 80, "", Drop)
+			c.AskBy("Local, but remote", service.SCTP, c.Client, c.VIP(), 80, "", Drop)
+			c.AskBy("Local, but remote", service.SCTP, c.Client, c.Node.Addrs, c.NodePort(), "", Drop)
+		})
 	})
 }
 

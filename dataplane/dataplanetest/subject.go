@@ -25,6 +25,13 @@ type Subject struct {
 	Damage []Damage
 	// Deviates changes what a kernel forces to be otherwise. nil is nothing.
 	Deviates func(*Cell)
+	// AnswersByClient says that the kernel knows the flow of an answer by its
+	// client and endpoint, not by its frontend, so that hosts are to ask from
+	// another port each time. What comes of the same port has its own test.
+	AnswersByClient bool
+	// UDPGrace is how long flows of UDP may stay with an endpoint that serves no
+	// longer.
+	UDPGrace time.Duration
 	// OwnAffinityTimeout says that the backend has a test of its own for when
 	// a client is free again: the kernel does not count from its last flow.
 	OwnAffinityTimeout bool
@@ -35,8 +42,13 @@ type Subject struct {
 	AffinityForgets bool
 	// NoHash says that the backend cannot choose by a hash of the client.
 	NoHash bool
-	// NoLocalhostNodePorts says that it passes over that option.
+	// HashLags says that while an endpoint that has left has flows, other nodes
+	// may choose otherwise for the clients of one endpoint or two.
+	HashLags bool
+	// NoLocalhostNodePorts says that New refuses that option.
 	NoLocalhostNodePorts bool
+
+	shared *Lab // by all tests
 }
 
 // Damage is something that is not to be, done by someone else.
@@ -47,6 +59,9 @@ type Damage struct {
 
 // Run runs all tests that are the same for all backends.
 func Run(t *testing.T, subject Subject) {
+	if subject.shared == nil {
+		subject = subject.InOneLab(t)
+	}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, Subject)
@@ -64,6 +79,7 @@ func Run(t *testing.T, subject Subject) {
 		{"HostNetworkEndpoint", testHostNetworkEndpoint},
 		{"SCTP", testSCTP},
 		{"MixedProtocols", testMixedProtocols},
+		{"SamePort", testSamePort},
 		{"ThousandPorts", testThousandPorts},
 		{"Shares", testShares},
 		{"Affinity", testAffinity},
@@ -80,6 +96,7 @@ func Run(t *testing.T, subject Subject) {
 		{"SelfHeal", testSelfHeal},
 		{"Churn", testChurn},
 		{"Restart", testRestart},
+		{"Reconfigure", testReconfigure},
 		{"Idempotence", testIdempotence},
 		{"Cleanup", testCleanup},
 	} {
@@ -88,6 +105,25 @@ func Run(t *testing.T, subject Subject) {
 		}
 		t.Run(test.name, func(t *testing.T) { test.run(t, subject) })
 	}
+}
+
+// InOneLab has a test and its subtests share a lab, until the test ends: it takes
+// long to make one.
+func (subject Subject) InOneLab(t testing.TB) Subject {
+	subject.shared = NewLab(t)
+	subject.shared.deviates, subject.shared.newPorts = subject.Deviates, subject.AnswersByClient
+	return subject
+}
+
+// Lab returns the lab, as it is without a backend.
+func (subject Subject) Lab(t testing.TB) *Lab {
+	if subject.shared == nil {
+		subject = subject.InOneLab(t)
+	}
+	l := *subject.shared
+	l.T = t
+	l.forgetFlows()
+	return &l
 }
 
 // Start makes a backend that the kernel is rid of when the test ends.

@@ -56,8 +56,7 @@ var clients = []struct {
 // testDecisions goes from every client to every kind of frontend, with every
 // set of endpoints and every pair of policies.
 func testDecisions(t *testing.T, subject Subject) {
-	l := NewLab(t)
-	l.deviates = subject.Deviates
+	l := subject.Lab(t)
 	b := subject.Start(t, WithPods)
 	s := service.NewState(ThisNode)
 	policies := []service.Policy{service.Cluster, service.Local}

@@ -116,20 +116,13 @@ func (b *Backend) Apply(changes []service.PortChange) error {
 	}
 	if len(errs) == 0 && !b.started {
 		// Only now that these translate, so that there is no gap.
-		errs = append(errs, cleanFlavour(b.otherFlavour()))
+		errs = append(errs, cleanFlavour(b.flavour.other()))
 		b.started = errs[0] == nil
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("apply %d changes of service ports with iptables (%s): %w", len(changes), b.flavour, err)
 	}
 	return nil
-}
-
-func (b *Backend) otherFlavour() Flavour {
-	if b.flavour == Legacy {
-		return NFT
-	}
-	return Legacy
 }
 
 // Changed receives when someone else has changed our chains, or the rules that

@@ -31,6 +31,10 @@ func TestBackend(t *testing.T) {
 	each(t, func(t *testing.T, f Flavour) { dataplanetest.Run(t, subjectOf(f)) })
 }
 
+func TestIPv6Disabled(t *testing.T) {
+	each(t, func(t *testing.T, f Flavour) { dataplanetest.WithoutIPv6(t, subjectOf(f)) })
+}
+
 func subjectOf(f Flavour) dataplanetest.Subject {
 	var open openBackends
 	own := dataplanetest.Frontends{Number: 1}

@@ -18,8 +18,9 @@ type Flavour uint8
 
 // The flavours.
 const (
-	// Auto is the one that the node uses: where the kubelet has its chains,
-	// else where there are more rules, else that of the program iptables.
+	// Auto is the one that the node uses: where the kubelet has its chains, else
+	// the only one that the kernel has, else where there are more rules, else
+	// that of the program iptables.
 	Auto Flavour = iota
 	// Legacy is ip_tables. Every change costs it work for the whole table.
 	Legacy
@@ -39,7 +40,7 @@ var kubeletChains = []string{":KUBE-IPTABLES-HINT ", ":KUBE-KUBELET-CANARY "}
 // detect is what Auto stands for, in the order in which iptables-wrappers looks.
 func detect() (Flavour, error) {
 	rules := map[Flavour]int{}
-	var there []Flavour
+	there := map[Flavour]*tool{}
 	var errs []error
 	for _, f := range []Flavour{NFT, Legacy} {
 		for _, family := range families {
@@ -51,7 +52,7 @@ func detect() (Flavour, error) {
 				continue
 			}
 			if family == service.IPv4 {
-				there = append(there, f)
+				there[f] = t
 			}
 			hinted, count, err := t.inUse()
 			switch {
@@ -64,20 +65,39 @@ func detect() (Flavour, error) {
 			}
 		}
 	}
+	usual, err := flavourOf("iptables-restore")
 	switch {
 	case len(there) == 0:
 		return Auto, fmt.Errorf("%w: %w; %s", errMissing, errors.Join(errs...), alternatives)
-	case len(there) == 1:
-		return there[0], nil
 	case rules[NFT] > rules[Legacy]:
 		return NFT, nil
 	case rules[Legacy] > rules[NFT]:
 		return Legacy, nil
+	case err != nil:
+		usual = NFT
 	}
-	if f, err := flavourOf("iptables-restore"); err == nil {
-		return f, nil
+	for _, f := range []Flavour{usual, usual.other()} {
+		if t := there[f]; t != nil {
+			if err := t.try(empty, nil); err == nil || errors.Is(err, errLocked) {
+				return f, nil
+			}
+		}
 	}
-	return NFT, nil
+	if there[usual] == nil {
+		return usual.other(), nil
+	}
+	return usual, nil // New says what it lacks
+}
+
+// empty is a chain in each table.
+var empty = []feature{{table: nat, rules: goBack}, {table: filter, rules: goBack}}
+
+// other is that which a flavour is not.
+func (f Flavour) other() Flavour {
+	if f == Legacy {
+		return NFT
+	}
+	return Legacy
 }
 
 // inUse tells whether a kubelet means the node to use a flavour, and how many

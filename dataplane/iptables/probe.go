@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-lb/fairway/dataplane"
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
@@ -19,7 +19,7 @@ const probeChain = prefix + "PROBE"
 
 var errMissing = errors.New("the iptables backend lacks something")
 
-const alternatives = "install it, or use --dataplane=nftables"
+const alternatives = "install it, or use --dataplane=nftables or --dataplane=ipvs"
 
 // feature is something that our rules are made of.
 type feature struct {
@@ -58,8 +58,8 @@ func features(family service.Family, mark uint32) []feature {
 // result.
 func prepare(f Flavour, family service.Family, mark uint32) (t *tool, counted bool, err error) {
 	if family == service.IPv6 {
-		if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-			return nil, false, fmt.Errorf("the kernel has no IPv6: %w", err)
+		if err := dataplane.NoIPv6(); err != nil {
+			return nil, false, err
 		}
 	}
 	t, err = findTool(f, family)

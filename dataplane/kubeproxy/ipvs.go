@@ -40,10 +40,10 @@ func (p ipvs) remove(ctx context.Context) error {
 	if s.link == nil && len(s.sets) == 0 {
 		return nil
 	}
-	if p.config.RemoveVirtualServers == nil {
+	if p.config.RemoveVirtualServices == nil {
 		return wrap(errNoHook, "remove what kube-proxy left of IPVS mode")
 	}
-	if err := p.config.RemoveVirtualServers(s.virtual.contains); err != nil {
+	if err := p.config.RemoveVirtualServices(s.virtual.contains); err != nil {
 		return fmt.Errorf("remove the virtual services of kube-proxy from IPVS: %w", err)
 	}
 	var errs []error
@@ -56,6 +56,13 @@ func (p ipvs) remove(ctx context.Context) error {
 		errs = append(errs, destroySet(ctx, name))
 	}
 	return errors.Join(errs...)
+}
+
+// VirtualServices returns what tells the virtual services of a kube-proxy in
+// IPVS mode from others, whether it runs or has gone.
+func VirtualServices(ctx context.Context) (theirs func(service.Protocol, netip.AddrPort) bool, err error) {
+	s, err := findIPVS(ctx)
+	return s.virtual.contains, wrap(err, "find out which virtual services are kube-proxy's")
 }
 
 // ipvsState is what there is of IPVS mode.

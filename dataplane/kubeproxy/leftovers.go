@@ -55,13 +55,13 @@ const (
 
 // Config is what Remove cannot do itself.
 type Config struct {
-	// RemoveVirtualServers removes those virtual services of IPVS for which its
+	// RemoveVirtualServices removes those virtual services of IPVS for which its
 	// argument is true, and which are not the caller's own: a virtual service
 	// is known by protocol, address and port, so that of kube-proxy and one of
 	// the caller may be the same. It is called only where kube-proxy was in
 	// IPVS mode. Without it, Remove leaves all of IPVS mode but the rules of
 	// iptables, and says so.
-	RemoveVirtualServers func(kubeProxys func(service.Protocol, netip.AddrPort) bool) error
+	RemoveVirtualServices func(kubeProxys func(service.Protocol, netip.AddrPort) bool) error
 }
 
 // Leftovers returns what kube-proxy has left in the kernel. With an error, it

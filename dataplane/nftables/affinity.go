@@ -183,8 +183,8 @@ func (b *Backend) addForgotten(t *batch, changes []service.PortChange) error {
 // remember returns what the tables have learned that still holds, by family. A
 // table that it cannot read has nothing to remember.
 func (b *Backend) remember() [][]memory {
-	all := make([][]memory, len(families))
-	for i, family := range families {
+	all := make([][]memory, len(b.families))
+	for i, family := range b.families {
 		h := homes{}
 		for name, p := range b.ports {
 			if name.Family == family {

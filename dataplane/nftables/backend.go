@@ -13,7 +13,7 @@ import (
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
-// families are the tables that there are.
+// families are the tables that there may be.
 var families = []service.Family{service.IPv4, service.IPv6}
 
 // attempts are made to commit between the transactions of others.
@@ -23,6 +23,8 @@ const attempts = 8
 // of service ports. It is for one goroutine, on a thread of that namespace.
 type Backend struct {
 	config     dataplane.Config
+	families   []service.Family // that are served, IPv4 first
+	unserved   error            // why IPv6 is not, or nil
 	socket     *socket
 	monitor    *monitor
 	ports      map[service.PortName]*service.Port
@@ -33,13 +35,15 @@ type Backend struct {
 }
 
 // New prepares a Backend in the network namespace of the calling thread. It
-// fails if the kernel lacks something, and says what. It changes nothing: that
-// begins with the first Apply, which is to have all ports.
+// fails if the kernel lacks something for IPv4, and says what. It changes
+// nothing: that begins with the first Apply, which is to have all ports.
+//
+// Without IPv6 the Backend serves IPv4, and Unserved says why.
 func New(config dataplane.Config) (*Backend, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("configure the nftables backend: %w", err)
 	}
-	b := &Backend{config: config, ports: map[service.PortName]*service.Port{}, stale: true}
+	b := &Backend{config: config, families: families, ports: map[service.PortName]*service.Port{}, stale: true}
 	var err error
 	if b.freesNow, err = kernelFreesChains(); err != nil {
 		return nil, err
@@ -47,7 +51,7 @@ func New(config dataplane.Config) (*Backend, error) {
 	if b.socket, err = dial(&netlink.Config{}); err != nil {
 		return nil, err
 	}
-	if err := probe(b.socket, &b.config); err != nil {
+	if err := b.chooseFamilies(); err != nil {
 		return nil, errors.Join(err, b.socket.conn.Close())
 	}
 	// The port of the socket for transactions tells ours from others'.
@@ -55,6 +59,22 @@ func New(config dataplane.Config) (*Backend, error) {
 		return nil, errors.Join(err, b.socket.conn.Close())
 	}
 	return b, nil
+}
+
+// chooseFamilies leaves IPv6 out where the node has none, or the kernel lacks
+// something for it.
+func (b *Backend) chooseFamilies() error {
+	why := dataplane.NoIPv6()
+	if why == nil {
+		why = probe(b.socket, &b.config, service.IPv6)
+		if errors.Is(why, os.ErrPermission) {
+			return why
+		}
+	}
+	if why != nil {
+		b.families, b.unserved = families[:1], fmt.Errorf("IPv6 Services are not served: %w", why)
+	}
+	return probe(b.socket, &b.config, service.IPv4)
 }
 
 // Close leaves the tables as they are.
@@ -69,17 +89,28 @@ func Cleanup() (err error) {
 		return fmt.Errorf("remove the tables %s: %w", tableName, err)
 	}
 	defer func() { err = errors.Join(err, s.conn.Close()) }()
-	for _, table := range []string{tableName, relayName} {
-		if err := s.commit(removal(table), 0); err != nil {
-			return fmt.Errorf("remove the tables %s: %w", table, err)
+	for _, family := range families {
+		for _, table := range []string{tableName, relayName} {
+			err := s.commit(removal(table, family), 0)
+			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+				err = s.redial() // a kernel that knows no tables of the family has none
+			}
+			if err != nil {
+				return fmt.Errorf("remove the table %s for %s: %w", table, family, err)
+			}
 		}
 	}
 	return nil
 }
 
-// Unserved implements dataplane.Backend: a kernel with nf_tables has both
-// families, or New fails.
-func (b *Backend) Unserved(service.Family) error { return nil }
+// Unserved returns why a family is not served, or nil if it is: a node may lack
+// IPv6.
+func (b *Backend) Unserved(family service.Family) error {
+	if family == service.IPv6 {
+		return b.unserved
+	}
+	return nil
+}
 
 // Changed receives when someone else has changed the tables. What then is to
 // be done is an Apply, if without changes.
@@ -211,14 +242,14 @@ func (b *Backend) end(t *batch, m *mirror, d *delta) {
 func (b *Backend) rebuild() error {
 	b.stale = true
 	exists := false
-	for _, f := range families {
+	for _, f := range b.families {
 		has, err := b.socket.hasTable(netfilterFamily(f))
 		if err != nil {
 			return b.reconnect(err)
 		}
 		exists = exists || has
 	}
-	memories := make([][]memory, len(families))
+	memories := make([][]memory, len(b.families))
 	var err error
 	if exists {
 		memories = b.remember()
@@ -231,7 +262,7 @@ func (b *Backend) rebuild() error {
 	}
 	// Without tables to take over from, there may be some of a process that ended
 	// in the middle of this.
-	if e := b.commit(removal(relayName)); e != nil {
+	if e := b.commit(removal(relayName, b.families...)); e != nil {
 		err = errors.Join(err, fmt.Errorf("remove the tables %s: %w", relayName, e))
 	}
 	if errors.Is(err, os.ErrPermission) {
@@ -247,7 +278,7 @@ func (b *Backend) rebuild() error {
 }
 
 // removal removes tables of a name, which may not be there.
-func removal(table string) *batch {
+func removal(table string, families ...service.Family) *batch {
 	t := &batch{table: table}
 	for _, f := range families {
 		t.addTable(f)

@@ -34,6 +34,8 @@ var subject = dataplanetest.Subject{
 
 func TestBackend(t *testing.T) { dataplanetest.Run(t, subject) }
 
+func TestIPv6Disabled(t *testing.T) { dataplanetest.WithoutIPv6(t, subject) }
+
 func start(t testing.TB, config dataplane.Config) *Backend {
 	return subject.Start(t, config).(*Backend)
 }

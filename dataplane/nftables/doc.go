@@ -28,6 +28,9 @@
 // affinity then is hashing by the address alone. It holds as long as the table
 // does, and knows no timeout.
 //
+// Where the node has no IPv6, or the kernel lacks something for it, IPv4 is served
+// alone, and Unserved says why.
+//
 // Two things are not as kube-proxy does them. A client stays with an endpoint
 // by frontend, not by service port: by another address of the Service it may
 // come to another. And a process of the node that sends UDP to what is refused

@@ -21,10 +21,10 @@ const chunk = 10_000
 // Elements go into messages one by one: lists of all of them, as a change has
 // them, would be most of a speaker's memory at its start.
 func (b *Backend) load(table string, memories [][]memory) ([]*mirror, error) {
-	l := &loader{batch: removal(table), commit: b.commit}
+	l := &loader{batch: removal(table, b.families...), commit: b.commit}
 	names := slices.SortedFunc(maps.Keys(b.ports), service.PortName.Compare)
-	mirrors := make([]*mirror, len(families))
-	for i, f := range families {
+	mirrors := make([]*mirror, len(b.families))
+	for i, f := range b.families {
 		mirrors[i] = newMirror(f, &b.config)
 		l.addTable(f)
 		addSets(l.batch, f, &b.config)
@@ -37,7 +37,7 @@ func (b *Backend) load(table string, memories [][]memory) ([]*mirror, error) {
 		}
 		l.flush()
 	}
-	for i, f := range families {
+	for i, f := range b.families {
 		l.addMemories(f, memories[i])
 		addDispatch(l.batch, f, &b.config)
 	}

@@ -38,7 +38,7 @@ func TestOwnedTable(t *testing.T) {
 	must(t, b.Apply(nil))
 }
 
-// A node may be without IPv6. Tables of it are no harm.
+// Where IPv6 is disabled there is no table of it.
 func TestWithoutIPv6(t *testing.T) {
 	netnstest.Need(t)
 	const sysctl = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
@@ -46,5 +46,7 @@ func TestWithoutIPv6(t *testing.T) {
 	t.Cleanup(func() { must(t, os.WriteFile(sysctl, []byte("0"), 0o644)) })
 	b := start(t, dataplane.Config{})
 	must(t, b.Apply(nil))
-	list(t, "ip")
+	if list(t, "ip") == "" || list(t, "ip6") != "" {
+		t.Error("of the tables, that of IPv4 is to be there alone")
+	}
 }

@@ -54,50 +54,43 @@ var features = []struct {
 	{"ct", func(b *batch, r *rule) { r.ct(unix.NFT_CT_STATUS, reg0).originalDaddr(reg0) }},
 }
 
-// probe has the kernel judge everything that a table can have, and keep none
-// of it.
-func probe(s *socket, config *dataplane.Config) error {
-	var lacking []string
-	var errs []error
-	for _, f := range families {
-		whole := newProbe(f)
-		addSets(whole, f, config)
-		addChains(whole, f)
-		for _, c := range []class{
-			{behaviour: internal, cluster: 1, sticky: true},
-			{behaviour: externalLocal, cluster: 1, local: 1, nodePort: true},
-			{behaviour: external, cluster: 1, hash: service.HashSourcePort},
-		} {
-			c.addTo(whole, f, config)
-		}
-		learn{timeout: time.Second}.addTo(whole, f)
-		addDispatch(whole, f, config)
-		err := s.check(whole)
-		if err == nil {
-			continue
-		}
-		if errors.Is(err, os.ErrPermission) {
-			return fmt.Errorf("the nftables backend needs CAP_NET_ADMIN: %w", err)
-		}
-		errs = append(errs, err)
-		// One by one, for what to say.
-		for _, feature := range features {
-			t := newProbe(f)
-			t.addChain(f, refuseChain)
-			r := t.rule(f)
-			feature.use(t, r)
-			if len(r.encoder) > 0 {
-				t.addRule(refuseChain, r)
-			}
-			if err := s.check(t); err != nil {
-				lacking = append(lacking, fmt.Sprintf("%s for %s", feature.name, f))
-			}
-		}
+// probe has the kernel judge everything that the table of a family can have,
+// and keep none of it.
+func probe(s *socket, config *dataplane.Config, f service.Family) error {
+	whole := newProbe(f)
+	addSets(whole, f, config)
+	addChains(whole, f)
+	for _, c := range []class{
+		{behaviour: internal, cluster: 1, sticky: true},
+		{behaviour: externalLocal, cluster: 1, local: 1, nodePort: true},
+		{behaviour: external, cluster: 1, hash: service.HashSourcePort},
+	} {
+		c.addTo(whole, f, config)
 	}
-	if len(errs) == 0 {
+	learn{timeout: time.Second}.addTo(whole, f)
+	addDispatch(whole, f, config)
+	err := s.check(whole)
+	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", missing(lacking), errors.Join(errs...))
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the nftables backend needs CAP_NET_ADMIN: %w", err)
+	}
+	// One by one, for what to say.
+	var lacking []string
+	for _, feature := range features {
+		t := newProbe(f)
+		t.addChain(f, refuseChain)
+		r := t.rule(f)
+		feature.use(t, r)
+		if len(r.encoder) > 0 {
+			t.addRule(refuseChain, r)
+		}
+		if err := s.check(t); err != nil {
+			lacking = append(lacking, fmt.Sprintf("%s for %s", feature.name, f))
+		}
+	}
+	return fmt.Errorf("%w: %w", missing(lacking), err)
 }
 
 func newProbe(family service.Family) *batch {

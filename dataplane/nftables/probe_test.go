@@ -29,7 +29,9 @@ func TestProbe(t *testing.T) {
 	defer s.conn.Close()
 	config := dataplanetest.WithPods
 	must(t, config.Check())
-	must(t, probe(s, &config))
+	for _, f := range families {
+		must(t, probe(s, &config, f))
+	}
 	port := s.port
 	bad := newProbe(service.IPv4)
 	bad.addChain(service.IPv4, refuseChain)

@@ -86,7 +86,7 @@ func apply(files files, settings []Setting) (Result, error) {
 		} else {
 			found, err = s.apply(files, &result)
 		}
-		if err == nil {
+		if err == nil || s.IfThere && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		failed[s.Path] = true

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -136,5 +137,23 @@ func compare(t *testing.T, root, what string, got []error, want []string) {
 				t.Errorf("%s: %#v is not with its file", what, got[i])
 			}
 		}
+	}
+}
+
+// What a kernel without IPv6 does not have is not missed, nor a link that has
+// gone; what it has is set.
+func TestWithoutIPv6(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "proc/sys/net/ipv4/ip_forward", "0\n")
+	settings := Wanted(Node{Learned: []string{"eth0"}}, Options{IPv6: true})
+	settings = slices.DeleteFunc(settings, func(s Setting) bool { return s.Module == "nf_conntrack" })
+	result, err := Apply(root, settings)
+	if err != nil || len(result.Changed) != 1 || len(result.Warnings) > 0 {
+		t.Errorf("no IPv6: %+v, %v", result, err)
+	}
+	put(t, root, "proc/sys/net/ipv6/conf/all/forwarding", "0\n")
+	result, err = Apply(root, settings)
+	if err != nil || len(result.Changed) != 1 || result.Changed[0].Name != "net.ipv6.conf.all.forwarding" {
+		t.Errorf("eth0 has gone: %+v, %v", result, err)
 	}
 }

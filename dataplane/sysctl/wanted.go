@@ -39,6 +39,9 @@ type Setting struct {
 	// Required says that the proxy does not work without. Of others it is
 	// enough to warn.
 	Required bool
+	// IfThere says that a kernel which has no such setting needs none: of a
+	// family that the node does not have, or of a link that has gone.
+	IfThere bool
 	// Needs is the path of a setting without which this one does harm. It
 	// comes first, and this one only if that one is as it should be.
 	Needs string
@@ -147,11 +150,11 @@ func Wanted(node Node, o Options) (settings []Setting) {
 //
 // On a link that learns one later it is for who configures the link to do so.
 func forwardIPv6(node Node) (settings []Setting) {
-	forward := Setting{Path: sysctls + "net/ipv6/conf/all/forwarding", Value: 1, Required: true, Module: "ipv6",
+	forward := Setting{Path: sysctls + "net/ipv6/conf/all/forwarding", Value: 1, Required: true, IfThere: true,
 		Why: "no packet of IPv6 reaches a pod without"}
 	for _, link := range node.Learned {
 		accept := Setting{
-			Path: path.Join(sysctls, "net/ipv6/conf", link, "accept_ra"), Value: 2, Required: true, Module: "ipv6",
+			Path: path.Join(sysctls, "net/ipv6/conf", link, "accept_ra"), Value: 2, Required: true, IfThere: true,
 			Or:  []int{0}, // it does not learn routes any more
 			Why: "the node would lose its default route of IPv6 when it forwards", Needs: forward.Needs,
 		}

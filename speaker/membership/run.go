@@ -125,7 +125,7 @@ func (c *Cluster) memberChanged(o *owner, now time.Time, e event) {
 	case eventLeave:
 		delete(o.nodes, name)
 		o.claims.left(now, name)
-		c.log.Info("Member left", "member", name, "dead", e.node.State == memberlist.StateDead)
+		c.log.Info("Member left, or does not answer any more", "member", name)
 	case eventJoin:
 		o.nodes[name] = e.node
 		o.claims.joined(now, name)

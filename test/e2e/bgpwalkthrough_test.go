@@ -96,6 +96,7 @@ func walkThroughBGP(t *testing.T, c *cluster) {
 	})
 	c.run("the client behind it reaches all pods", func(t *testing.T) {
 		c.reachesFrom(r.Client(), "http://172.22.0.2/", pods...)
+		c.forwarded("172.22.0.2")
 	})
 	c.run("the Service's event says from where", func(t *testing.T) {
 		c.hasEvent("Service", "dev", "bgp-svc", "Normal SetBalancer", "172.22.0.2 is announced by BGP from every node that can serve it")

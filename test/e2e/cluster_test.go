@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -98,7 +99,7 @@ func newFairway(t *testing.T, nodes int) *cluster {
 // newForwarding is newCluster without kube-proxy: the speakers forward.
 func newForwarding(t *testing.T, nodes int, dataplane string) *cluster {
 	t.Helper()
-	return newClusterWith(t, lab.Options{Nodes: nodes, KubeProxy: lab.NoKubeProxy}, dataplane)
+	return newClusterWith(t, lab.Options{Nodes: nodes, KubeProxy: lab.NoKubeProxy, Uplink: uplink()}, dataplane)
 }
 
 // startFairway starts the controller, and a speaker on every node.
@@ -153,32 +154,40 @@ func (c *cluster) serveIPv6() {
 	c.reaches("http://[fd93::231]/", "nginx-n1", "nginx-n2", "nginx-n3")
 }
 
-func (c *cluster) close() {
-	if c.t.Failed() {
+func (c *cluster) close() { closeLab(c.t, c.Lab) }
+
+// closeLab removes a lab. If the test failed it shows what the lab's programs
+// logged, and it fails the test for data races and panics in there.
+func closeLab(t *testing.T, l interface {
+	Dir() string
+	WriteLogs(w io.Writer, lines int) error
+	Close() error
+}) {
+	if t.Failed() {
 		var logs bytes.Buffer
-		if err := c.WriteLogs(&logs, 60); err != nil {
-			c.t.Logf("reading logs: %v", err)
+		if err := l.WriteLogs(&logs, 60); err != nil {
+			t.Logf("reading logs: %v", err)
 		}
-		c.t.Logf("logs:\n%s", logs.String())
+		t.Logf("logs:\n%s", logs.String())
 	}
-	files, err := filepath.Glob(filepath.Join(c.Dir(), "logs", "*.log"))
+	files, err := filepath.Glob(filepath.Join(l.Dir(), "logs", "*.log"))
 	if err != nil || len(files) == 0 {
-		c.t.Errorf("no logs to look for data races in: %v", err)
+		t.Errorf("no logs to look for data races in: %v", err)
 	}
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if err != nil {
-			c.t.Errorf("looking for data races: %v", err)
+			t.Errorf("looking for data races: %v", err)
 		}
 		if i := bytes.Index(content, []byte("WARNING: DATA RACE")); i >= 0 {
-			c.t.Errorf("%s: %s", filepath.Base(file), content[i:min(len(content), i+4000)])
+			t.Errorf("%s: %s", filepath.Base(file), content[i:min(len(content), i+4000)])
 		}
 		if i := bytes.Index(content, []byte("panic: ")); i >= 0 && strings.Contains(file, "fairway") {
-			c.t.Errorf("%s: %s", filepath.Base(file), content[i:min(len(content), i+4000)])
+			t.Errorf("%s: %s", filepath.Base(file), content[i:min(len(content), i+4000)])
 		}
 	}
-	if err := c.Close(); err != nil {
-		c.t.Errorf("removing the lab: %v", err)
+	if err := l.Close(); err != nil {
+		t.Errorf("removing the lab: %v", err)
 	}
 }
 
@@ -195,6 +204,9 @@ func (c *cluster) run(name string, f func(t *testing.T)) {
 
 func (c *cluster) startController(args ...string) {
 	c.t.Helper()
+	if uplink() != "" {
+		return // it runs with the control plane
+	}
 	process, err := c.StartController(c.t.Context(), args...)
 	if err != nil {
 		c.t.Fatalf("starting the controller: %v", err)
@@ -207,6 +219,7 @@ func (c *cluster) startSpeaker(node string, args ...string) {
 	if c.dataplane != "" {
 		args = append([]string{"--dataplane", c.dataplane}, args...)
 	}
+	args = append(args, unhurried()...)
 	process, err := c.StartSpeaker(c.t.Context(), node, args...)
 	if err != nil {
 		c.t.Fatalf("starting the speaker of %s: %v", node, err)

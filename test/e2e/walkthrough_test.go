@@ -39,6 +39,7 @@ func walkThrough(t *testing.T, c *cluster) {
 	})
 	c.run("the client reaches all three pods", func(t *testing.T) {
 		c.reaches("http://192.168.93.231/", "nginx-n1", "nginx-n2", "nginx-n3")
+		c.forwarded("192.168.93.231")
 	})
 	c.run("speakers and controller say how they are", func(t *testing.T) {
 		for url, text := range map[string]string{

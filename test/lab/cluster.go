@@ -23,7 +23,7 @@ const pollInterval = 10 * time.Millisecond
 
 // cluster is what a lab has after StartCluster.
 type cluster struct {
-	control *Process // guarded by Lab.mu
+	control *Process // guarded by Lab.mu; nil if it is elsewhere
 	client  kubernetes.Interface
 	config  *rest.Config
 }
@@ -34,7 +34,11 @@ var errNoCluster = errors.New("the lab has no cluster: StartCluster comes first"
 // their kube-proxies. It returns when Services work.
 func (l *Lab) StartCluster(ctx context.Context) error {
 	begin := time.Now()
-	control, err := l.startControlPlane(ctx)
+	prepare := l.startControlPlane
+	if l.opts.Uplink != "" {
+		prepare = l.findControlPlane
+	}
+	control, err := prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,6 +76,9 @@ func (l *Lab) StopAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.control == nil {
+		return errElsewhere
+	}
 	return c.control.Stop(ctx)
 }
 
@@ -80,6 +87,9 @@ func (l *Lab) StartAPIServer(ctx context.Context) error {
 	c, err := l.getCluster()
 	if err != nil {
 		return err
+	}
+	if c.control == nil {
+		return errElsewhere
 	}
 	if c.control.Running() {
 		return errors.New("the control plane is running")
@@ -95,7 +105,7 @@ func (l *Lab) StartAPIServer(ctx context.Context) error {
 }
 
 // APIServer is the process of the control plane, for tests that kill it; nil
-// before StartCluster.
+// before StartCluster, and if the control plane is elsewhere.
 func (l *Lab) APIServer() *Process {
 	c, err := l.getCluster()
 	if err != nil {

@@ -28,6 +28,9 @@ const (
 // Install applies Fairway's CRDs, RBAC rules and webhooks from the repository's
 // config/ and waits until the API server serves the kinds. It starts nothing.
 func (l *Lab) Install(ctx context.Context) error {
+	if l.opts.Uplink != "" {
+		return nil // it came with the control plane
+	}
 	if err := l.EnsureNamespace(ctx, fairwayNamespace); err != nil {
 		return err
 	}
@@ -72,8 +75,12 @@ func (l *Lab) addWebhookEndpoint(ctx context.Context) error {
 }
 
 // StartController starts fairway-controller on the control-plane host, with its
-// own ServiceAccount. It does not wait until it leads.
+// own ServiceAccount. It does not wait until it leads. A control plane that is
+// elsewhere has one already.
 func (l *Lab) StartController(ctx context.Context, args ...string) (*Process, error) {
+	if l.opts.Uplink != "" {
+		return nil, errElsewhere
+	}
 	return l.startFairway(ctx, l.cp, controllerAccount, args)
 }
 

@@ -3,7 +3,9 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,6 +20,9 @@ import (
 func (l *Lab) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
 	if _, err := l.getCluster(); err != nil {
 		return "", err
+	}
+	if l.opts.Uplink != "" {
+		return l.askKubectl(ctx, stdin, args)
 	}
 	program, err := l.Program("kubectl")
 	if err != nil {
@@ -59,8 +64,31 @@ func (l *Lab) KubeconfigFor(ctx context.Context, namespace, serviceAccount strin
 	config.AuthInfos[serviceAccount] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: serviceAccount, Namespace: namespace}
 	config.CurrentContext = "lab"
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
+	if err := writeWhole(path, *config); err != nil {
 		return "", fmt.Errorf("write the kubeconfig of ServiceAccount %s/%s: %w", namespace, serviceAccount, err)
 	}
 	return path, nil
+}
+
+// writeWhole replaces a kubeconfig that a program may be reading: the speakers of
+// all nodes have the same, which is written for each.
+func writeWhole(path string, config clientcmdapi.Config) (err error) {
+	content, err := clientcmd.Write(config)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }

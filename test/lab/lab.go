@@ -30,6 +30,13 @@ import (
 // maxNodes keeps the nodes' addresses (.11 and up) clear of the client's (.100).
 const maxNodes = 80
 
+// Numbers of the control-plane host: that of a lab whose control plane is
+// elsewhere is another one on the same network.
+const (
+	controlPlaneNumber  = 10
+	administratorNumber = 99
+)
+
 // binDirVariable names the folder of the programs for all labs of a process,
 // so that one test run can be made with the race detector in them.
 const binDirVariable = "FAIRWAY_BIN"
@@ -46,6 +53,10 @@ type Options struct {
 	// KubeProxy is the mode of the nodes' kube-proxy, "nftables" if empty, or
 	// "none" for nodes without one.
 	KubeProxy string
+	// Uplink is the link of this machine to the switch of a [ControlPlane], which
+	// the lab's switch is connected to by it: the cluster is to have that one.
+	// The lab has a control plane of its own if empty.
+	Uplink string
 	// Root is the repository; found from the working directory upwards if empty.
 	Root string
 	// BinDir holds the programs that the lab starts (kubernetes, kubectl,
@@ -86,6 +97,43 @@ type Lab struct {
 // and addresses, but no cluster yet. The caller must [Lab.Close] it, also when
 // its own context was cancelled. ctx bounds New only.
 func New(ctx context.Context, opts Options) (_ *Lab, err error) {
+	l, err := newEmpty(opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.client, err = l.addHost("client", "eth0", 100); err != nil {
+		return nil, err
+	}
+	for i := range l.opts.Nodes {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		node, err := l.addHost(fmt.Sprintf("n%d", i+1), l.opts.Interface, 11+i)
+		if err != nil {
+			return nil, err
+		}
+		if err := node.actAsRouter(); err != nil {
+			return nil, err
+		}
+		l.nodes = append(l.nodes, node)
+	}
+	for _, h := range l.hosts() {
+		if err := h.awaitCable(ctx, true); err != nil {
+			return nil, err
+		}
+	}
+	l.logf("lab %s: %d nodes, a control-plane host and a client on one switch", l.ID(), len(l.nodes))
+	return l, nil
+}
+
+// newEmpty removes the labs whose programs died, then makes the beginning of one:
+// the switch, with the control-plane host.
+func newEmpty(opts Options) (_ *Lab, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a lab needs root: it makes network namespaces")
 	}
@@ -109,32 +157,15 @@ func New(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if l.net, err = l.newNetwork(); err != nil {
 		return nil, err
 	}
-	if l.cp, err = l.addHost("cp", "eth0", 10); err != nil {
-		return nil, err
-	}
-	if l.client, err = l.addHost("client", "eth0", 100); err != nil {
-		return nil, err
-	}
-	for i := range opts.Nodes {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		node, err := l.addHost(fmt.Sprintf("n%d", i+1), opts.Interface, 11+i)
-		if err != nil {
-			return nil, err
-		}
-		if err := node.actAsRouter(); err != nil {
-			return nil, err
-		}
-		l.nodes = append(l.nodes, node)
-	}
-	for _, h := range l.hosts() {
-		if err := h.awaitCable(ctx, true); err != nil {
+	number := controlPlaneNumber
+	if opts.Uplink != "" {
+		number = administratorNumber
+		if err := l.net.connect(opts.Uplink); err != nil {
 			return nil, err
 		}
 	}
-	l.logf("lab %s: %d nodes, a control-plane host and a client on one switch", l.ID(), len(l.nodes))
-	return l, nil
+	l.cp, err = l.addHost("cp", "eth0", number)
+	return l, err
 }
 
 // ID is the lab's name, part of the names of its namespaces.
@@ -163,7 +194,9 @@ func (l *Lab) nodeNumber(node *Host) int { return slices.Index(l.nodes, node) + 
 // Client returns the host outside the cluster.
 func (l *Lab) Client() *Host { return l.client }
 
-// ControlPlane returns the host of the API server; the controller runs there too.
+// ControlPlane returns the host of the API server, where the controller runs too;
+// if they are elsewhere, the one where this program's connections to the API
+// server start.
 func (l *Lab) ControlPlane() *Host { return l.cp }
 
 // hosts returns everything that hangs on the switch.
