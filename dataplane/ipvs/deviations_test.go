@@ -124,3 +124,18 @@ func testDestinationHash(t *testing.T) {
 	}
 	c.Ask("dh", c.Client, c.VIP(), 80, dataplanetest.Translated, "pod2")
 }
+
+// While a Service gets another scheduler, connections that begin are answered, or
+// refused for a moment, and none gets lost.
+func testSchedulerChange(t *testing.T) {
+	c := subject.NewScene(t, dataplanetest.WithPods, nil, dataplanetest.OnPod1)
+	stop := c.Probers("pod1", dataplanetest.Reject)
+	for range 10 {
+		for _, scheduler := range []string{"wlc", "mh", "sed", "rr"} {
+			annotated(c, map[string]string{v1alpha2.AnnotationScheduler: scheduler})
+			dataplanetest.Sync(t, c.Backend, c.State)
+		}
+	}
+	stop()
+	c.Ask("afterwards", c.Client, c.VIP(), 80, dataplanetest.Translated, "pod1")
+}

@@ -47,6 +47,7 @@ func TestInGuest(t *testing.T) {
 		{"Addresses", testAddresses},
 		{"AddressesOfServices", testAddressesOfServices},
 		{"DestinationHash", testDestinationHash},
+		{"SchedulerChange", testSchedulerChange},
 		{"IPv4Only", testIPv4Only},
 		{"ColdStart", testColdStart},
 		{"FirstPacket", testFirstPacket},
