@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/fairway-lb/fairway/dataplane/iptables"
 	"github.com/fairway-lb/fairway/dataplane/ipvs"
@@ -36,18 +37,18 @@ func cleanup(args []string) int {
 		flags.Usage()
 		return 2
 	}
-	if err := removeAllBut(""); err != nil {
+	if err := removeAllBut(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-// removeAllBut removes what is in the kernel of all dataplanes but one.
-func removeAllBut(dataplane string) error {
+// removeAllBut removes what is in the kernel of all dataplanes but some.
+func removeAllBut(dataplanes ...string) error {
 	var errs []error
 	for _, c := range cleanups {
-		if c.dataplane == dataplane {
+		if slices.Contains(dataplanes, c.dataplane) {
 			continue
 		}
 		if err := c.remove(); err != nil {

@@ -73,7 +73,7 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	p.Syncer = dataplane.NewSyncer(dataplane.SyncConfig{
 		NodeName:  o.nodeName,
 		Open:      open,
-		Opened:    func() error { return removeAllBut(o.forwarding.dataplane) },
+		Opened:    func() error { return removeAllBut(o.forwarding.dataplane, dataplaneIPVS) }, // which takes its time, see retirement
 		Readiness: p.readiness,
 		Concerned: func(ctx context.Context, name types.NamespacedName) { p.speaker.ForwardingChanged(ctx, name) },
 		Unserved: func(_ service.Family, err error) {
@@ -105,6 +105,11 @@ func startDataplane(ctx context.Context, mgr manager.Manager, o options, node *c
 	}
 	if err := mgr.Add(&takeover{found: kubeProxy, forwarding: p.Synced(), node: node, recorder: recorder, log: log}); err != nil {
 		return nil, fmt.Errorf("adding the take-over from kube-proxy to the manager: %w", err)
+	}
+	if o.forwarding.dataplane != dataplaneIPVS {
+		if err := mgr.Add(&retirement{forwarding: p.Synced(), log: log}); err != nil {
+			return nil, fmt.Errorf("adding the removal of the dataplane ipvs to the manager: %w", err)
+		}
 	}
 	if err := mgr.Add(&conntrackRoom{node: node, recorder: recorder, log: log}); err != nil {
 		return nil, fmt.Errorf("adding the watch of conntrack to the manager: %w", err)

@@ -166,8 +166,10 @@ func (t *tool) clean() error {
 	}
 	var errs []error
 	empty := newContent()
-	for i, l := range saved {
-		if in := input(i, empty.differences(l), l.hooks, nil); in != "" {
+	// What nat no longer translates is not to be refused by filter: others may
+	// forward it.
+	for _, i := range []int{filter, nat} {
+		if in := input(i, empty.differences(saved[i]), saved[i].hooks, nil); in != "" {
 			errs = append(errs, t.restore(in))
 		}
 	}

@@ -78,7 +78,7 @@ func detect() (Flavour, error) {
 	}
 	for _, f := range []Flavour{usual, usual.other()} {
 		if t := there[f]; t != nil {
-			if err := t.try(empty, nil); err == nil || errors.Is(err, errLocked) {
+			if err := t.try(oneEach, nil); err == nil || errors.Is(err, errLocked) {
 				return f, nil
 			}
 		}
@@ -89,8 +89,8 @@ func detect() (Flavour, error) {
 	return usual, nil // New says what it lacks
 }
 
-// empty is a chain in each table.
-var empty = []feature{{table: nat, rules: goBack}, {table: filter, rules: goBack}}
+// oneEach is a rule in a chain of each table.
+var oneEach = []feature{{table: nat, rules: goBack}, {table: filter, rules: goBack}}
 
 // other is that which a flavour is not.
 func (f Flavour) other() Flavour {

@@ -165,6 +165,7 @@ func (b *Backend) Apply(changes []service.PortChange) error {
 // sets that judge, virtual services with endpoints, addresses, and then what
 // nothing needs any more.
 func (b *Backend) sync() error {
+	afresh := b.stale
 	if b.stale {
 		if err := b.load(); err != nil {
 			return err
@@ -175,6 +176,9 @@ func (b *Backend) sync() error {
 		return err
 	}
 	b.desired.dirty = newDirty()
+	if afresh {
+		return removeAnyIP() // of a Retire that was not finished
+	}
 	return nil
 }
 

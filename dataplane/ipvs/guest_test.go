@@ -44,6 +44,7 @@ func TestInGuest(t *testing.T) {
 		{"Others", testOthers},
 		{"TakeOver", testTakeOver},
 		{"TakeOverNodePort", testTakeOverNodePort},
+		{"Retire", testRetire},
 		{"Addresses", testAddresses},
 		{"AddressesOfServices", testAddressesOfServices},
 		{"DestinationHash", testDestinationHash},

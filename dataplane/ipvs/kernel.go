@@ -230,7 +230,7 @@ func (k *kernel) cleanup(theirs func(service.Protocol, netip.AddrPort) bool) err
 		return err
 	}
 	var errs []error
-	errs = append(errs, k.link.remove())
+	errs = append(errs, k.link.remove(), removeAnyIP())
 	for key, v := range c.virtuals {
 		if key.orphan == 0 && theirs(key.protocol, key.address) {
 			continue

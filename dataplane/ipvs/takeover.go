@@ -58,7 +58,7 @@ func RemoveVirtualServices(theirs func(service.Protocol, netip.AddrPort) bool) (
 		if key.orphan != 0 || ours[serviceEntry(key)] || !theirs(key.protocol, key.address) {
 			continue
 		}
-		busy, err := drainOf(k.ipvs, v)
+		busy, _, err := drainOf(k.ipvs, v)
 		if err == nil && !busy {
 			err = k.ipvs.DelService(v)
 		}
@@ -73,23 +73,24 @@ func RemoveVirtualServices(theirs func(service.Protocol, netip.AddrPort) bool) (
 	return errors.Join(errs...)
 }
 
-// drainOf has a virtual service get no new flows, and tells whether it has some.
-func drainOf(h *ipvs.Handle, v *ipvs.Service) (busy bool, err error) {
+// drainOf has a virtual service get no new flows, and tells whether it has some,
+// and whether it got new ones until now.
+func drainOf(h *ipvs.Handle, v *ipvs.Service) (busy, until bool, err error) {
 	all, err := h.GetDestinations(v)
 	if err != nil {
-		return false, fmt.Errorf("list its endpoints: %w", err)
+		return false, false, fmt.Errorf("list its endpoints: %w", err)
 	}
 	for _, d := range all {
 		busy = busy || d.ActiveConnections+d.InactiveConnections > 0
 		if d.Weight == 0 {
 			continue
 		}
-		d.Weight = 0
+		d.Weight, until = 0, true
 		if err := h.UpdateDestination(v, d); err != nil {
-			return busy, fmt.Errorf("have endpoint %s get no new flows: %w", addrPort(d.Address, d.Port), err)
+			return busy, until, fmt.Errorf("have endpoint %s get no new flows: %w", addrPort(d.Address, d.Port), err)
 		}
 	}
-	return busy, nil
+	return busy, until, nil
 }
 
 // leftSomething tells whether anything of ours is in the kernel, as far as one
