@@ -33,26 +33,42 @@ const (
 const draws = 40
 
 // Check makes the connections of all cells, many at a time: all of those that
-// nobody is to answer, since they do nothing but wait.
+// nobody is to answer, since they do nothing but wait, and else one to each
+// frontend. Two clients that take turns with a scheduler that does so too would
+// each see one endpoint only.
 func (l *Lab) Check(cells []Cell) {
 	l.T.Helper()
+	type frontend struct {
+		protocol service.Protocol
+		to       netip.AddrPort
+	}
+	byFrontend := map[frontend][]Cell{}
 	var wait sync.WaitGroup
-	tickets := make(chan struct{}, 48)
+	check := func(c Cell) {
+		if problem := c.run(); problem != "" {
+			l.T.Errorf("%s: %s -> %s %v: %s", c.What, c.From.Name, c.Protocol, c.To, problem)
+		}
+	}
 	for _, c := range cells {
-		wait.Add(1)
 		if l.deviates != nil {
 			l.deviates(&c)
 		}
-		go func() {
-			defer wait.Done()
-			if !slices.Contains(c.Want, Drop) {
-				tickets <- struct{}{}
-				defer func() { <-tickets }()
+		if slices.Contains(c.Want, Drop) {
+			wait.Go(func() { check(c) })
+		} else {
+			at := frontend{c.Protocol, c.To}
+			byFrontend[at] = append(byFrontend[at], c)
+		}
+	}
+	tickets := make(chan struct{}, 48)
+	for _, some := range byFrontend {
+		wait.Go(func() {
+			tickets <- struct{}{}
+			defer func() { <-tickets }()
+			for _, c := range some {
+				check(c)
 			}
-			if problem := c.run(); problem != "" {
-				l.T.Errorf("%s: %s -> %s %v: %s", c.What, c.From.Name, c.Protocol, c.To, problem)
-			}
-		}()
+		})
 	}
 	wait.Wait()
 }
