@@ -61,6 +61,16 @@ func (l *link) ensure() (err error) {
 // settled by then.
 const retries = 10
 
+// whole lists until nothing has changed in the midst.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range retries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // list returns the addresses of all links.
 func (l *link) list() (*nodeAddresses, error) {
 	n := &nodeAddresses{own: map[netip.Addr]struct{}{}, others: map[netip.Addr]struct{}{}}
@@ -73,13 +83,7 @@ func (l *link) list() (*nodeAddresses, error) {
 		return nil, err
 	}
 	n.exists = exists
-	all, err := l.handle.AddrList(nil, netlink.FAMILY_ALL)
-	for range retries {
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		all, err = l.handle.AddrList(nil, netlink.FAMILY_ALL)
-	}
+	all, err := whole(func() ([]netlink.Addr, error) { return l.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of the node: %w", err)
 	}
