@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -16,7 +15,7 @@ import (
 type retirement struct {
 	forwarding <-chan struct{} // closed when the other's rules are in the kernel
 	log        logr.Logger
-	said       string // the last reason why not all is removed
+	remains    remains
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every speaker
@@ -37,14 +36,7 @@ func (r *retirement) Start(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if text := err.Error(); text != r.said {
-			if errors.Is(err, ipvs.ErrDraining) {
-				r.log.Info("What the dataplane ipvs has left is removed step by step", "why", text)
-			} else {
-				r.log.Error(err, "Removing what the dataplane ipvs has left; it is tried again")
-			}
-			r.said = text
-		}
+		r.remains.say(r.log, "the dataplane ipvs", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -27,7 +27,7 @@ type takeover struct {
 	node       *corev1.Node
 	recorder   events.EventRecorder
 	log        logr.Logger
-	said       string // the last failure, which is not repeated
+	remains    remains
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every speaker
@@ -77,11 +77,25 @@ func (t *takeover) done(ctx context.Context) bool {
 		t.log.Info("Nothing of kube-proxy is left in the kernel", "removed", left)
 		return true
 	}
-	if text := err.Error(); text != t.said {
-		t.log.Info("Not all that kube-proxy has left could be removed; it is tried again", "left", left, "why", text)
-		t.said = text
-	}
+	t.remains.say(t.log.WithValues("left", left), "kube-proxy", err)
 	return false
+}
+
+// remains says why not all is removed that somebody has left, once for each
+// reason.
+type remains struct{ said string }
+
+func (r *remains) say(log logr.Logger, of string, err error) {
+	text := err.Error()
+	if text == r.said {
+		return
+	}
+	r.said = text
+	if errors.Is(err, ipvs.ErrDraining) {
+		log.Info("Not all is removed that was left; it is tried again", "of", of, "why", text)
+		return
+	}
+	log.Error(err, "Removing what was left; it is tried again", "of", of)
 }
 
 // metricsPort is where a kube-proxy may answer once Fairway itself does at the
