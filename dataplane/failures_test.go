@@ -93,7 +93,7 @@ func TestCleaningIsTriedAgain(t *testing.T) {
 	d.Loaded()
 	d.serve("10.0.0.1")
 	broken, calls := errors.New("no such module"), 0
-	d.Clean = func([]service.PortChange) error { calls++; return broken }
+	d.Clean = func([]service.PortChange) (again time.Time, err error) { calls++; return again, broken }
 	var pauses []time.Duration
 	for range 10 {
 		pause := d.step(false)

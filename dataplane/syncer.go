@@ -41,8 +41,9 @@ type SyncConfig struct {
 	Health  *healthcheck.Proxy
 	// HealthCheckPorts serves the health-check node ports.
 	HealthCheckPorts *healthcheck.NodePorts
-	// Clean deletes stale conntrack entries after changes were made.
-	Clean func([]service.PortChange) error
+	// Clean deletes stale conntrack entries after changes were made, and returns
+	// when it is to be called again, the zero time for never.
+	Clean func([]service.PortChange) (again time.Time, err error)
 	// Found is told what is found in objects that is not done as they say.
 	Found   func(service.FindingsChange)
 	Metrics *Metrics
@@ -376,8 +377,8 @@ func (r *run) succeeded() {
 }
 
 // tidy removes what is of no use any more, now that the kernel follows:
-// rules of before, and stale entries of conntrack. It returns when to try again
-// what failed, the zero time if nothing did.
+// rules of before, and stale entries of conntrack. It returns when there is more
+// to do, the zero time for never.
 func (r *run) tidy(now time.Time) (again time.Time) {
 	var failed bool
 	if !r.opened && r.Opened != nil {
@@ -389,16 +390,17 @@ func (r *run) tidy(now time.Time) (again time.Time) {
 	r.opened = !failed
 	changes := r.unclean
 	r.unclean = nil
-	if err := r.Clean(changes); err != nil { // which remembers what it is to do
-		r.Log.Error(err, "Deleting stale UDP entries of conntrack")
+	again, err := r.Clean(changes)
+	if err != nil { // it remembers what it is to do
+		r.Log.Error(err, "Deleting stale entries of conntrack")
 		failed = true
 	}
 	if !failed {
 		r.tidyBackoff = 0
-		return time.Time{}
+		return again
 	}
 	r.tidyBackoff = min(max(2*r.tidyBackoff, firstBackoff), lastBackoff)
-	return now.Add(r.tidyBackoff)
+	return sooner(again, now.Add(r.tidyBackoff))
 }
 
 // tell passes the Services of ports on, each once.

@@ -43,15 +43,16 @@ func (r *recorder) Close() error { r.closed = true; return nil }
 // desk is a Syncer's worker with all that it tells, round by round.
 type desk struct {
 	*run
-	backend   *recorder
-	now       time.Time
-	openErr   error
-	concerned []string
-	fit       []bool
-	failing   []error
-	unserved  []string
-	cleaned   int
-	opened    int
+	backend    *recorder
+	now        time.Time
+	openErr    error
+	concerned  []string
+	fit        []bool
+	failing    []error
+	unserved   []string
+	cleaned    int
+	unanswered time.Time // when Clean is to be called again
+	opened     int
 }
 
 func newDesk(t *testing.T) *desk {
@@ -79,10 +80,13 @@ func newDesk(t *testing.T) *desk {
 		Failing:          func(err error) { d.failing = append(d.failing, err) },
 		Health:           health,
 		HealthCheckPorts: healthcheck.NewNodePorts(healthcheck.Config{Healthy: health.Healthy}),
-		Clean:            func(changes []service.PortChange) error { d.cleaned += len(changes); return nil },
-		Found:            func(service.FindingsChange) {},
-		Metrics:          metrics,
-		Log:              testr.New(t),
+		Clean: func(changes []service.PortChange) (again time.Time, err error) {
+			d.cleaned += len(changes)
+			return d.unanswered, nil
+		},
+		Found:   func(service.FindingsChange) {},
+		Metrics: metrics,
+		Log:     testr.New(t),
 	})
 	d.run = newRun(t.Context(), s)
 	return d
@@ -143,6 +147,22 @@ func TestNothingBeforeAllIsLoaded(t *testing.T) {
 	}
 	if !d.Readiness.Announce(vip) {
 		t.Error("the address may not be announced")
+	}
+}
+
+// What conntrack has to be searched for later is searched for then, and is no
+// reason to touch the rules.
+func TestCleaningHasItsTime(t *testing.T) {
+	d := newDesk(t)
+	d.Loaded()
+	d.serve("10.0.0.1")
+	d.unanswered = d.now.Add(time.Second)
+	if again := d.step(false); again != time.Second {
+		t.Errorf("again in %v", again)
+	}
+	d.now, d.unanswered = d.unanswered, time.Time{}
+	if again := d.step(false); again != 0 || len(d.backend.applied) != 1 {
+		t.Errorf("again in %v, applied %d times", again, len(d.backend.applied))
 	}
 }
 

@@ -74,10 +74,11 @@ func TestBootedWithoutIPv6(t *testing.T) {
 				changes[i].Before, changes[i].After = changes[i].After, nil
 			}
 			must(t, b.Apply(changes))
-			for i := range changes {
-				changes[i].Name.Protocol = service.UDP // whose flows are looked for
+			for i := range changes { // as if they had just come, with flows to look for
+				changes[i].Before, changes[i].After, changes[i].Name.Protocol = nil, changes[i].Before, service.UDP
 			}
-			must(t, conntrack.NewCleaner(nil).Clean(changes))
+			_, err = conntrack.NewCleaner(nil).Clean(changes)
+			must(t, err)
 		})
 	}
 	// All of these are run at each start, whatever the dataplane.

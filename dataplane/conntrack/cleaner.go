@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,18 +15,33 @@ import (
 // because the table changed under it. kube-proxy tries as often.
 const maxDumps = 5
 
+const (
+	// answerTime is how long after a change a connection that was begun before
+	// it may still be answered: longer than any round trip within a cluster,
+	// shorter than a client waits until it sends its SYN again (1 s, RFC 6298),
+	// which is to meet the new rules.
+	answerTime = 500 * time.Millisecond
+	// searchRest is how many times as long as a search for connections took
+	// there is none: the kernel visits all of its table, 262,144 buckets by
+	// default and one entry for each connection of the node, and TCP endpoints
+	// come and go more often than those of UDP. It is 2 % of a processor.
+	searchRest = 50
+)
+
 // Cleaner deletes stale entries in the network namespace that it is used in.
 // It is for one goroutine.
 type Cleaner struct {
 	kernel    kernel
+	now       func() time.Time
 	nodePorts []netip.Prefix
-	families  [2]index // by service.Family
+	indexes   map[service.Protocol]*[2]*index // by service.Family
 }
 
 // kernel is the conntrack table, and what else is asked.
 type kernel interface {
-	// dump calls each with all UDP entries of a family, or all there are.
-	dump(family service.Family, each func(found)) error
+	// dump calls each with all entries of a protocol and family that can be
+	// stale, or all there are.
+	dump(protocol service.Protocol, family service.Family, each func(found)) error
 	// delete deletes an entry. ENOENT says that it is not there any more.
 	delete(found) error
 	// local returns the addresses that the node takes for its own.
@@ -40,53 +56,68 @@ type found struct {
 
 // NewCleaner returns a Cleaner for a node that serves node ports on its
 // addresses in some prefixes, none of which means all. Deleting takes the
-// capability NET_ADMIN.
+// capability NET_ADMIN. Its first changes are to be all ports there are: what
+// went stale while nobody looked is found.
 func NewCleaner(nodePorts []netip.Prefix) *Cleaner {
-	c := &Cleaner{kernel: netfilter{}, nodePorts: nodePorts}
-	c.Rescan()
+	c := &Cleaner{kernel: netfilter{}, now: time.Now, nodePorts: nodePorts, indexes: map[service.Protocol]*[2]*index{}}
+	for _, p := range protocols {
+		c.indexes[p] = &[2]*index{{protocol: p}, {protocol: p}}
+	}
 	return c
 }
 
-// Rescan has the next Clean look at the entries of all UDP ports instead of
-// those that changed. A new Cleaner begins so: its first changes are all ports
-// there are, and what went stale while nobody looked is found.
-func (c *Cleaner) Rescan() {
-	for family := range c.families {
-		c.families[family].all = true
-	}
-}
+// protocols are in the order in which they are searched.
+var protocols = []service.Protocol{service.UDP, service.TCP, service.SCTP}
 
 // Clean follows changes, each of which is to be told once, and deletes the
-// entries that are stale by them. It is to be called when the changes are made
-// in the kernel, or else new entries would be stale. It reads the table of a
-// family once, and only if UDP ports of the family changed that have endpoints.
-// What it fails to do it does in the next call, for which no changes are enough.
-func (c *Cleaner) Clean(changes []service.PortChange) error {
+// entries that are stale by them: those of UDP at once, connections that nobody
+// answers when it is sure that nobody will. It is to be called when the changes are made in the
+// kernel, or else new entries would be stale, and again at the time that it
+// returns, unless that is zero. It reads the table of a protocol and family
+// once, and only if such ports changed in a way that leaves stale entries. What
+// it fails to do it does in the next call, for which no changes are enough.
+func (c *Cleaner) Clean(changes []service.PortChange) (again time.Time, err error) {
 	for i := range changes {
-		if name := &changes[i].Name; name.Protocol == service.UDP {
-			c.families[name.Family].take(&changes[i])
+		if of := c.indexes[changes[i].Name.Protocol]; of != nil {
+			of[changes[i].Name.Family].take(&changes[i])
 		}
 	}
 	var errs []error
-	for _, family := range []service.Family{service.IPv4, service.IPv6} {
-		if err := c.clean(family); err != nil {
-			errs = append(errs, fmt.Errorf("delete stale %s conntrack entries of UDP Services: %w", family, err))
-			continue
+	for _, protocol := range protocols {
+		for family, x := range c.indexes[protocol] {
+			at, err := c.follow(x, service.Family(family))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("delete stale %s conntrack entries of %s Services: %w", service.Family(family), protocol, err))
+			}
+			if again.IsZero() || !at.IsZero() && at.Before(again) {
+				again = at
+			}
 		}
-		c.families[family].done()
 	}
-	return errors.Join(errs...)
+	return again, errors.Join(errs...)
 }
 
-// clean deletes the stale entries of a family.
-func (c *Cleaner) clean(family service.Family) error {
-	index := &c.families[family]
-	search, needsLocal := index.needs()
-	if !search {
-		return nil
+// follow does the searches that are due, and returns when the next one is.
+func (c *Cleaner) follow(x *index, family service.Family) (again time.Time, err error) {
+	for {
+		now := c.now()
+		search, again := x.next(now)
+		if !search {
+			return again, nil
+		}
+		err := c.search(x, family)
+		x.rest(now, c.now())
+		if err != nil {
+			return time.Time{}, err
+		}
+		x.done()
 	}
+}
+
+// search deletes the stale entries of a family.
+func (c *Cleaner) search(x *index, family service.Family) error {
 	var local addressSet
-	if needsLocal {
+	if _, needed := x.needs(); needed {
 		var err error
 		if local, err = c.local(family); err != nil {
 			return fmt.Errorf("list the node's own addresses: %w", err)
@@ -95,8 +126,8 @@ func (c *Cleaner) clean(family service.Family) error {
 	var list []found
 	dumpErr := complete(func() error {
 		list = nil
-		return c.kernel.dump(family, func(f found) {
-			if index.stale(&f.flow, &local) {
+		return c.kernel.dump(x.protocol, family, func(f found) {
+			if x.stale(&f.flow, &local) {
 				list = append(list, f)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,14 +25,14 @@ type fake struct {
 	deleted   []string
 }
 
-func (f *fake) dump(family service.Family, each func(found)) error {
+func (f *fake) dump(protocol service.Protocol, family service.Family, each func(found)) error {
 	f.dumps++
 	var err error
 	if len(f.dumpErrs) > 0 {
 		err, f.dumpErrs = f.dumpErrs[0], f.dumpErrs[1:]
 	}
 	for _, text := range f.entries {
-		if e := entry(text); e.family() == family {
+		if e := entry(text); e.protocol == protocol && e.family() == family {
 			each(found{e, []byte(text)})
 		}
 	}
@@ -49,6 +50,13 @@ func (f *fake) delete(entry found) error {
 
 func (f *fake) local(service.Family) ([]netip.Prefix, error) { return local, f.localErr }
 
+// newCleaner returns a Cleaner for a table.
+func newCleaner(f *fake, nodePorts ...netip.Prefix) *Cleaner {
+	c := NewCleaner(nodePorts)
+	c.kernel = f
+	return c
+}
+
 func TestClean(t *testing.T) {
 	dns, dns6, web := name("dns", service.UDP, service.IPv4), name("dns", service.UDP, service.IPv6), name("web", service.TCP, service.IPv4)
 	const stale, stale6, kept = "10.96.0.1:53 > 10.0.0.1:53", "[fd00::1]:53 > [fd01::1]:53", "10.96.0.1:53 > 10.0.0.2:53"
@@ -64,7 +72,7 @@ func TestClean(t *testing.T) {
 		deletedAgain []string
 	}{
 		{name: "nothing changed", fake: fake{entries: []string{stale}}},
-		{name: "TCP changed", changes: []any{web, "10.96.0.1:53 > 10.0.0.2:53"}, fake: fake{entries: []string{stale}}},
+		{name: "TCP changed", changes: []any{web, "10.96.0.1:53 > 10.0.0.2:53"}, fake: fake{entries: []string{stale, "SYN " + stale}}},
 		{name: "one family", changes: []any{dns, "10.96.0.1:53 > 10.0.0.2:53"}, fake: fake{entries: []string{stale, stale6, kept}},
 			dumps: 1, deleted: []string{stale}},
 		{name: "without endpoints", changes: []any{dns, "10.96.0.1:53"}, fake: fake{entries: []string{stale}}},
@@ -89,8 +97,8 @@ func TestClean(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := test.fake
-			c := &Cleaner{kernel: &f}
-			err := c.Clean(world{}.set(test.changes...))
+			c := newCleaner(&f)
+			_, err := c.Clean(world{}.set(test.changes...))
 			if f.dumps != test.dumps || !slices.Equal(f.deleted, test.deleted) {
 				t.Errorf("%d dumps, deleted %q; want %d, %q", f.dumps, f.deleted, test.dumps, test.deleted)
 			}
@@ -107,7 +115,7 @@ func TestClean(t *testing.T) {
 				deleted []string
 			}{{test.again, test.deletedAgain}, {0, nil}} {
 				f.deleteErr, f.localErr, f.dumps, f.deleted = nil, nil, 0, nil
-				if err := c.Clean(nil); err != nil || f.dumps != again.dumps || !slices.Equal(f.deleted, again.deleted) {
+				if _, err := c.Clean(nil); err != nil || f.dumps != again.dumps || !slices.Equal(f.deleted, again.deleted) {
 					t.Errorf("a further call: %d dumps, deleted %q, error %v; want %d, %q", f.dumps, f.deleted, err, again.dumps, again.deleted)
 				}
 			}
@@ -116,37 +124,127 @@ func TestClean(t *testing.T) {
 }
 
 // TestRestart has a process begin where another ended: what went stale in the
-// meantime is found by the first call, and by one after Rescan.
+// meantime is found by the first call.
 func TestRestart(t *testing.T) {
-	dns, app := name("dns", service.UDP, service.IPv4), name("app", service.UDP, service.IPv4)
+	dns, app, web := name("dns", service.UDP, service.IPv4), name("app", service.UDP, service.IPv4), name("web", service.TCP, service.IPv4)
 	const stale, kept = "10.96.0.1:53 > 10.0.0.9:53", "10.96.0.1:53 > 10.0.0.1:53"
-	w, f := world{}, &fake{entries: []string{stale, kept, "192.0.2.1:30053", "10.96.0.9:53"}}
-	c := NewCleaner(nil)
-	c.kernel = f
+	const abandoned, connected = "SYN 10.96.0.3:80 > 10.0.0.9:80", "TCP 10.96.0.3:80 > 10.0.0.9:80"
+	w, f := world{}, &fake{entries: []string{stale, kept, "192.0.2.1:30053", "10.96.0.9:53", abandoned, connected}}
+	c, now := newCleaner(f), time.Now()
+	c.now = func() time.Time { return now }
 	for _, step := range []struct {
 		name    string
+		after   time.Duration
 		changes []service.PortChange
 		appears []string
-		rescan  bool
 		dumps   int
 		deleted []string
+		again   bool
 	}{
-		{name: "the first call has all ports", changes: w.set(dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:53 > 10.0.0.2:53"), dumps: 1, deleted: []string{stale, "192.0.2.1:30053"}},
+		{name: "the first call has all ports", changes: w.set(dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:53 > 10.0.0.2:53", web, "10.96.0.3:80 > 10.0.0.3:80"),
+			dumps: 1, deleted: []string{stale, "192.0.2.1:30053"}, again: true},
+		{name: "connections", after: answerTime, dumps: 1, deleted: []string{abandoned}},
 		{name: "nothing"},
 		{name: "a change of another port", changes: w.set(app, "10.96.0.2:53 > 10.0.0.3:53"), appears: []string{stale}, dumps: 1},
-		{name: "rescan", rescan: true, dumps: 1, deleted: []string{stale}},
-		{name: "nothing again"},
+		{name: "nothing again", after: time.Hour},
 	} {
+		now = now.Add(step.after)
 		f.dumps, f.deleted, f.entries = 0, nil, append(f.entries, step.appears...)
-		if step.rescan {
-			c.Rescan()
-		}
-		if err := c.Clean(step.changes); err != nil || f.dumps != step.dumps || !slices.Equal(f.deleted, step.deleted) {
-			t.Errorf("%s: %d dumps, deleted %q, error %v; want %d, %q", step.name, f.dumps, f.deleted, err, step.dumps, step.deleted)
+		if again, err := c.Clean(step.changes); err != nil || f.dumps != step.dumps || !slices.Equal(f.deleted, step.deleted) || again.After(now) != step.again {
+			t.Errorf("%s: %d dumps, deleted %q, again in %v, error %v; want %d, %q, again: %v", step.name, f.dumps, f.deleted, again.Sub(now), err, step.dumps, step.deleted, step.again)
 		}
 	}
-	if want := []string{kept, "10.96.0.9:53"}; !slices.Equal(f.entries, want) {
+	if want := []string{kept, "10.96.0.9:53", connected, stale}; !slices.Equal(f.entries, want) {
 		t.Errorf("left are %q, want %q", f.entries, want)
+	}
+}
+
+// TestAnswerTime gives an endpoint that goes the time to answer what reached
+// it, and searches no more often than that.
+func TestAnswerTime(t *testing.T) {
+	web, dns := name("web", service.TCP, service.IPv4), name("dns", service.UDP, service.IPv4)
+	const one, two, three = "SYN 10.96.0.1:80 > 10.0.0.1:80", "SYN 10.96.0.1:80 > 10.0.0.2:80", "SYN 10.96.0.1:80 > 10.0.0.3:80"
+	w, f := world{}, &fake{}
+	c, begin := newCleaner(f), time.Now()
+	for _, x := range c.indexes {
+		indexes(*x).follow(w.set(web, "10.96.0.1:80 > 10.0.0.1:80", dns, "10.96.0.1:53 > 10.0.0.1:53"))
+		indexes(*x).forget()
+	}
+	for _, step := range []struct {
+		name    string
+		at      time.Duration
+		changes []any
+		appears string
+		broken  error // what a dump comes to
+		dumps   int
+		deleted []string
+		again   time.Duration
+	}{
+		{name: "the endpoint is replaced", changes: []any{web, "10.96.0.1:80 > 10.0.0.2:80"}, appears: one, again: answerTime},
+		{name: "asked too early", at: answerTime / 2, again: answerTime},
+		{name: "and again, with UDP", at: answerTime - 1, appears: two, changes: []any{web, "10.96.0.1:80 > 10.0.0.3:80", dns, "10.96.0.1:53 > 10.0.0.2:53"}, dumps: 1, again: answerTime},
+		{name: "the first search", at: answerTime, dumps: 1, deleted: []string{one}, again: 2 * answerTime},
+		{name: "too early for the second", at: 2*answerTime - 1, appears: one, again: 2 * answerTime},
+		{name: "it fails", at: 2 * answerTime, broken: errors.New("odd"), dumps: 1},
+		{name: "and succeeds", at: 3 * answerTime, appears: three, dumps: 1, deleted: []string{one, two}},
+		{name: "it is over", at: time.Hour},
+	} {
+		c.now = func() time.Time { return begin.Add(step.at) }
+		f.dumps, f.deleted = 0, nil
+		if step.appears != "" {
+			f.entries = append(f.entries, step.appears)
+		}
+		if step.broken != nil {
+			f.dumpErrs, f.entries = []error{step.broken}, nil
+		}
+		again, err := c.Clean(w.set(step.changes...))
+		if step.broken != nil {
+			f.entries = []string{one, two}
+		}
+		if (err != nil) != (step.broken != nil) || f.dumps != step.dumps || !slices.Equal(f.deleted, step.deleted) {
+			t.Errorf("%s: %d dumps, deleted %q, error %v; want %d, %q", step.name, f.dumps, f.deleted, err, step.dumps, step.deleted)
+		}
+		if !again.IsZero() && again.Sub(begin) != step.again || again.IsZero() && step.again != 0 {
+			t.Errorf("%s: again at %v, want %v", step.name, again.Sub(begin), step.again)
+		}
+	}
+}
+
+// TestSearchesRest has searches take long: the next one waits for that.
+func TestSearchesRest(t *testing.T) {
+	web, dns := name("web", service.TCP, service.IPv4), name("dns", service.UDP, service.IPv4)
+	const took = time.Second
+	w, f, now := world{}, &fake{}, time.Now()
+	c := newCleaner(f)
+	c.now = func() time.Time {
+		if f.dumps > 0 { // asked again when a search has ended
+			f.dumps = 0
+			now = now.Add(took)
+		}
+		return now
+	}
+	if _, err := c.Clean(w.set(web, "10.96.0.1:80 > 10.0.0.1:80")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(answerTime)
+	if _, err := c.Clean(nil); err != nil {
+		t.Fatal(err)
+	}
+	ended := now
+	again, err := c.Clean(w.set(web, "10.96.0.1:80 > 10.0.0.2:80", dns, "10.96.0.1:53 > 10.0.0.1:53"))
+	if err != nil || again.Sub(ended) != searchRest*took {
+		t.Errorf("again after %v, error %v; want %v", again.Sub(ended), err, searchRest*took)
+	}
+	if now == ended {
+		t.Error("UDP waits, too")
+	}
+	now = again
+	if _, err := c.Clean(nil); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	if again, err = c.Clean(w.set(web, "10.96.0.1:80 > 10.0.0.3:80")); err != nil || again.Sub(now) != answerTime {
+		t.Errorf("after a rest again in %v, error %v; want %v", again.Sub(now), err, answerTime)
 	}
 }
 
@@ -155,13 +253,12 @@ func TestRestart(t *testing.T) {
 func TestCost(t *testing.T) {
 	cost := func(ports int) float64 {
 		f := &fake{}
-		c := NewCleaner(nil)
-		c.kernel = f
+		c := newCleaner(f)
 		all := many(ports)
-		if err := c.Clean(all); err != nil {
+		if _, err := c.Clean(all); err != nil {
 			t.Fatal(err)
 		}
-		x := &c.families[service.IPv4]
+		x := c.indexes[service.UDP][service.IPv4]
 		mine := all[ports/2]
 		for at, o := range x.owners {
 			if o.name != mine.Name {
@@ -172,12 +269,12 @@ func TestCost(t *testing.T) {
 			*all[i].After = service.Port{}
 		}
 		one, two := port("10.96.255.1:53 node:19999 > 10.0.0.1:53"), port("10.96.255.1:53 node:19999 > 10.0.0.2:53")
-		if err := c.Clean([]service.PortChange{{Name: mine.Name, After: one}}); err != nil {
+		if _, err := c.Clean([]service.PortChange{{Name: mine.Name, After: one}}); err != nil {
 			t.Fatal(err)
 		}
 		swap := []service.PortChange{{Name: mine.Name, Before: one, After: two}}
 		return testing.AllocsPerRun(100, func() {
-			if err := c.Clean(swap); err != nil {
+			if _, err := c.Clean(swap); err != nil {
 				t.Fatal(err)
 			}
 			swap[0].Before, swap[0].After = swap[0].After, swap[0].Before
@@ -198,8 +295,7 @@ func TestLife(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		w, f := world{}, &fake{}
-		c := NewCleaner(nil)
-		c.kernel = f
+		c := newCleaner(f)
 		for step := range 200 {
 			var changes []service.PortChange
 			for range 1 + random.IntN(3) { // rounds told at once
@@ -213,7 +309,7 @@ func TestLife(t *testing.T) {
 					want = append(want, text)
 				}
 			}
-			if err := c.Clean(changes); err != nil {
+			if _, err := c.Clean(changes); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(f.entries, want) {
@@ -224,7 +320,7 @@ func TestLife(t *testing.T) {
 				frontends += len(p.Frontends)
 				nodePorts += len(slices.DeleteFunc(slices.Clone(p.Frontends), func(f service.Frontend) bool { return f.Kind != service.NodePort }))
 			}
-			if x := &c.families[service.IPv4]; len(x.owners) != frontends || x.nodePorts != nodePorts || len(x.changed) > 0 {
+			if x := c.indexes[service.UDP][service.IPv4]; len(x.owners) != frontends || x.nodePorts != nodePorts || len(x.changed)+len(x.searched) > 0 {
 				t.Fatalf("seed %d, step %d: the index has %d frontends, %d node ports, %d changed; want %d, %d, none", seed, step, len(x.owners), x.nodePorts, len(x.changed), frontends, nodePorts)
 			}
 			for range random.IntN(4) {
@@ -295,16 +391,14 @@ func misled(w world, text string) bool {
 // the others are its own programs'.
 func TestNodePortAddresses(t *testing.T) {
 	f := &fake{entries: []string{"192.0.2.1:30053", "127.0.0.1:30053", "127.0.0.2:30053", "10.96.0.1:53", "203.0.113.1:30053"}}
-	c := &Cleaner{kernel: f, nodePorts: []netip.Prefix{
-		netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/64"),
-	}}
+	c := newCleaner(f, netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/64"))
 	w := world{}
-	err := c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.1:53"))
+	_, err := c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.1:53"))
 	if want := []string{"127.0.0.1:30053", "10.96.0.1:53"}; err != nil || !slices.Equal(f.deleted, want) {
 		t.Errorf("deleted %q, want %q (error %v)", f.deleted, want, err)
 	}
 	c.nodePorts = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	err = c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.2:53"))
+	_, err = c.Clean(w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 node:30053 > 10.0.0.2:53"))
 	if err != nil || len(f.deleted) != 3 || f.deleted[2] != "192.0.2.1:30053" {
 		t.Errorf("deleted %q (error %v)", f.deleted, err)
 	}

@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
@@ -17,19 +16,20 @@ type flow struct {
 	// expected. Where the destination was translated, replySource is the
 	// endpoint, else it is destination.
 	replySource, replyDestination netip.AddrPort
+	// answered says that there has been an answer (IPS_SEEN_REPLY).
+	answered bool
 }
 
 func (f *flow) family() service.Family { return service.FamilyOf(f.destination.Addr()) }
 
-// stale tells whether a flow leads from a frontend that has to be looked at to
+// stale tells whether a flow leads from a frontend that is searched for to
 // something else than an endpoint that it may stay at. Traffic policies and
-// topology do not matter to a flow that there is already, and a frontend
-// without endpoints, or of no port any more, keeps its flows. local are those
-// addresses of the node that node ports are served on: a node port is no
-// reason to delete a flow that only passes through the node, to the same port
-// of somebody else.
+// topology do not matter to a flow that there is already, and a frontend of no
+// port any more keeps its flows. local are those addresses of the node that
+// node ports are served on: a node port is no reason to delete a flow that only
+// passes through the node, to the same port of somebody else.
 func (x *index) stale(f *flow, local *addressSet) bool {
-	if f.protocol != service.UDP {
+	if f.protocol != x.protocol || x.connections() && f.answered {
 		return false
 	}
 	// An address of its own goes before a node port, as in the dataplane. Which
@@ -41,9 +41,14 @@ func (x *index) stale(f *flow, local *addressSet) bool {
 			return false
 		}
 	}
-	if o == nil || len(o.serving) == 0 || !x.concerns(at) && !x.concerns(node) {
+	then, isOwn := x.searched[at]
+	_, isNode := x.searched[node]
+	if !x.decides(o) || !isOwn && !isNode {
 		return false
 	}
-	_, serves := slices.BinarySearchFunc(o.serving, f.replySource, netip.AddrPort.Compare)
-	return !serves
+	if then == nil {
+		then = x.searched[node]
+	}
+	// Where it might stay at that moment has had no time to answer since.
+	return !x.keeps(o.port, f.replySource) && (then == nil || !x.keeps(then.port, f.replySource))
 }

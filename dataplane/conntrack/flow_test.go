@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -37,6 +38,7 @@ func port(text string) *service.Port {
 		p.Serving = append(p.Serving, netip.MustParseAddrPort(e))
 	}
 	slices.SortFunc(p.Serving, netip.AddrPort.Compare)
+	p.Cluster = p.Serving
 	return p
 }
 
@@ -55,18 +57,44 @@ func (w world) set(changes ...any) (list []service.PortChange) {
 	return list
 }
 
-// follow has an index of each family follow changes.
-func follow(x *[2]index, changes []service.PortChange) {
+// indexes are those of a protocol, by family. They have nothing to search for.
+type indexes [2]*index
+
+func newIndexes(protocol service.Protocol) indexes {
+	return indexes{{protocol: protocol}, {protocol: protocol}}
+}
+
+// follow has the indexes follow changes.
+func (x indexes) follow(changes []service.PortChange) {
 	for i := range changes {
-		if name := changes[i].Name; name.Protocol == service.UDP {
-			x[name.Family].take(&changes[i])
-		}
+		x[changes[i].Name.Family].take(&changes[i])
+	}
+}
+
+// begin decides on the search for what has changed.
+func (x indexes) begin() {
+	for _, family := range x {
+		family.next(time.Now())
+	}
+}
+
+// forget has nothing be searched for.
+func (x indexes) forget() {
+	for _, family := range x {
+		family.searched, family.changed = nil, nil
 	}
 }
 
 // entry is of UDP and written "10.96.0.1:53 > 10.0.0.1:5353": the destination
 // and the reply's source. Without the latter it is not translated.
+// With "TCP " before it, it is of TCP, and with "SYN " it has had no answer yet.
 func entry(text string) flow {
+	protocol, answered := service.UDP, true
+	if rest, is := strings.CutPrefix(text, "TCP "); is {
+		protocol, text = service.TCP, rest
+	} else if rest, is := strings.CutPrefix(text, "SYN "); is {
+		protocol, text, answered = service.TCP, rest, false
+	}
 	to, from, translated := strings.Cut(text, " > ")
 	if !translated {
 		from = to
@@ -75,7 +103,7 @@ func entry(text string) flow {
 	if strings.HasPrefix(text, "[") {
 		client = netip.MustParseAddrPort("[2001:db8::9]:4000")
 	}
-	return flow{service.UDP, client, netip.MustParseAddrPort(to), netip.MustParseAddrPort(from), client}
+	return flow{protocol, client, netip.MustParseAddrPort(to), netip.MustParseAddrPort(from), client, answered}
 }
 
 var local = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")}
@@ -200,15 +228,15 @@ func TestStale(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, order := range []string{"", ", in the other order"} {
-				w, x := world{}, [2]index{}
-				follow(&x, w.set(test.before...))
-				x[service.IPv4].done()
-				x[service.IPv6].done()
+				w, x := world{}, newIndexes(service.UDP)
+				x.follow(w.set(test.before...))
+				x.forget()
 				now := w.set(test.now...)
 				if order != "" {
 					slices.Reverse(now)
 				}
-				follow(&x, now)
+				x.follow(now)
+				x.begin()
 				stale := func(text string) bool {
 					e := entry(text)
 					return x[e.family()].stale(&e, &own)
@@ -231,33 +259,117 @@ func TestStale(t *testing.T) {
 // TestPolicyFlips changes what is not about endpoints: flows stay, and what
 // was not translated goes.
 func TestPolicyFlips(t *testing.T) {
-	w, dns, x := world{}, name("dns", service.UDP, service.IPv4), [2]index{}
-	follow(&x, w.set(dns, "203.0.113.1:53 > 10.0.0.1:53"))
-	x[service.IPv4].done()
+	w, dns, x := world{}, name("dns", service.UDP, service.IPv4), newIndexes(service.UDP)
+	x.follow(w.set(dns, "203.0.113.1:53 > 10.0.0.1:53"))
+	x.forget()
 	changes := w.set(dns, "203.0.113.1:53 > 10.0.0.1:53")
 	changes[0].Before.ExternalPolicy = service.Local
-	follow(&x, changes)
+	x.follow(changes)
+	x.begin()
 	black, served := entry("203.0.113.1:53"), entry("203.0.113.1:53 > 10.0.0.1:53")
 	if !x[service.IPv4].stale(&black, &own) || x[service.IPv4].stale(&served, &own) {
 		t.Error("not exactly what is not translated is stale")
 	}
 }
 
-func TestOnlyUDP(t *testing.T) {
-	for _, protocol := range []service.Protocol{service.TCP, service.SCTP} {
-		c := &Cleaner{kernel: &fake{}}
-		if err := c.Clean(world{}.set(name("web", protocol, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53")); err != nil || len(c.families[service.IPv4].owners) > 0 {
-			t.Errorf("a port of %s is looked at (error %v)", protocol, err)
+// TestProtocols has an index of each protocol judge entries of all.
+func TestProtocols(t *testing.T) {
+	for _, protocol := range protocols {
+		x := newIndexes(protocol)
+		x.follow(world{}.set(name("web", protocol, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53"))
+		x.begin()
+		for _, other := range protocols {
+			for _, answered := range []bool{false, true} {
+				e := entry("10.96.0.1:53 > 10.0.0.9:53")
+				e.protocol, e.answered = other, answered
+				want := other == protocol && (protocol == service.UDP || !answered)
+				if got := x[service.IPv4].stale(&e, &own); got != want {
+					t.Errorf("searching %s: an entry of %s (answered: %v) is stale: %v, want %v", protocol, other, answered, got, want)
+				}
+			}
 		}
-		x := index{all: true}
-		x.take(&world{}.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53")[0])
-		e := entry("10.96.0.1:53 > 10.0.0.9:53")
-		if !x.stale(&e, &own) {
-			t.Error("an entry of UDP is kept")
-		}
-		if e.protocol = protocol; x.stale(&e, &own) {
-			t.Errorf("an entry of %s is stale", protocol)
-		}
+	}
+}
+
+// TestUnanswered makes changes to TCP ports and asks of connections that nobody
+// has answered.
+func TestUnanswered(t *testing.T) {
+	web, app := name("web", service.TCP, service.IPv4), name("app", service.TCP, service.IPv4)
+	local := func(text string) *service.Port {
+		p := port(text)
+		p.Cluster, p.Local = nil, p.Cluster
+		return p
+	}
+	for _, test := range []struct {
+		name        string
+		before, now []any
+		to          *service.Port // is now, in place of what now says
+		searched    bool
+		stale, kept []string
+	}{
+		{
+			name:   "an endpoint goes",
+			before: []any{web, "10.96.0.1:80 node:30080 > 10.0.0.1:80 10.0.0.2:80", app, "10.96.0.2:80 > 10.0.0.1:80"},
+			now:    []any{web, "10.96.0.1:80 node:30080 > 10.0.0.2:80"}, searched: true,
+			stale: []string{"10.96.0.1:80 > 10.0.0.1:80", "192.0.2.1:30080 > 10.0.0.1:80"},
+			kept:  []string{"10.96.0.1:80 > 10.0.0.2:80", "192.0.2.7:30080", "10.96.0.2:80 > 10.0.0.1:80", "10.96.0.2:80 > 10.0.0.9:80"},
+		},
+		{
+			name:   "the last endpoint goes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, now: []any{web, "10.96.0.1:80"}, searched: true,
+			stale: []string{"10.96.0.1:80 > 10.0.0.1:80"},
+		},
+		{
+			name:   "the policy becomes Local",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80 10.0.0.2:80"}, now: []any{web, "10.96.0.1:80"}, to: local("10.96.0.1:80 > 10.0.0.2:80"), searched: true,
+			stale: []string{"10.96.0.1:80 > 10.0.0.1:80"}, kept: []string{"10.96.0.1:80 > 10.0.0.2:80"},
+		},
+		{
+			name: "a Service comes",
+			now:  []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, searched: true,
+			stale: []string{"10.96.0.1:80", "10.96.0.1:80 > 10.0.0.9:80"}, kept: []string{"10.96.0.1:80 > 10.0.0.1:80"},
+		},
+		{
+			name:   "a frontend comes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, now: []any{web, "10.96.0.1:80 203.0.113.1:80 > 10.0.0.1:80"}, searched: true,
+			stale: []string{"203.0.113.1:80"},
+		},
+		{
+			name:   "a Service goes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, now: []any{web, ""},
+			kept: []string{"10.96.0.1:80 > 10.0.0.1:80"},
+		},
+		{
+			name:   "an endpoint comes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, now: []any{web, "10.96.0.1:80 > 10.0.0.1:80 10.0.0.2:80"},
+		},
+		{
+			name:   "the first endpoint comes: there was none to connect to",
+			before: []any{web, "10.96.0.1:80"}, now: []any{web, "10.96.0.1:80 > 10.0.0.1:80"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, x, now := world{}, newIndexes(service.TCP), time.Now()
+			x.follow(w.set(test.before...))
+			x.forget()
+			changes := w.set(test.now...)
+			if test.to != nil {
+				changes[0].After = test.to
+			}
+			x.follow(changes)
+			searched, due := x[service.IPv4].next(now)
+			if searched || !due.IsZero() != test.searched || test.searched && due.Sub(now) != answerTime {
+				t.Errorf("searched: %v, or in %v, want %v in %v", searched, due.Sub(now), test.searched, answerTime)
+			}
+			for want, texts := range map[bool][]string{true: test.stale, false: test.kept} {
+				for _, text := range texts {
+					e := entry("SYN " + text)
+					if x[service.IPv4].stale(&e, &own) != want {
+						t.Errorf("%s is stale: %v, want %v", text, !want, want)
+					}
+				}
+			}
+		})
 	}
 }
 
@@ -278,10 +390,11 @@ func TestNeeds(t *testing.T) {
 		{name: "an address uncovers the node port of another", before: []any{dns, "node:30053 > 10.0.0.1:53", app, "192.0.2.1:30053"}, now: []any{app, ""}, search: true, local: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, x := world{}, [2]index{}
-			follow(&x, w.set(test.before...))
-			x[service.IPv4].done()
-			follow(&x, w.set(test.now...))
+			w, x := world{}, newIndexes(service.UDP)
+			x.follow(w.set(test.before...))
+			x.forget()
+			x.follow(w.set(test.now...))
+			x.begin()
 			if search, local := x[service.IPv4].needs(); search != test.search || local != test.local {
 				t.Errorf("search %v, the node's addresses %v; want %v, %v", search, local, test.search, test.local)
 			}
@@ -290,24 +403,13 @@ func TestNeeds(t *testing.T) {
 			}
 		})
 	}
-	x := index{all: true}
-	if search, local := x.needs(); search || local {
-		t.Error("a search for no ports")
-	}
-	x.take(&world{}.set(dns, "10.96.0.1:53 > 10.0.0.1:53")[0])
-	if search, local := x.needs(); !search || local {
-		t.Error("a search for a cluster IP alone asks for the node's addresses, or there is none")
-	}
-	x.take(&world{}.set(app, "node:30053 > 10.0.0.1:53")[0])
-	if _, local := x.needs(); !local {
-		t.Error("a search for a node port does not ask for the node's addresses")
-	}
 }
 
 // BenchmarkStale looks at an entry, among 10,000 UDP Services.
 func BenchmarkStale(b *testing.B) {
-	x := [2]index{{all: true}}
-	follow(&x, many(10_000))
+	x := newIndexes(service.UDP)
+	x.follow(many(10_000))
+	x.begin()
 	entries := []flow{entry("10.96.0.1:53 > 10.0.0.2:53"), entry("192.0.2.1:20001 > 10.0.0.2:53"), entry("198.51.100.1:443")}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -321,16 +423,16 @@ func BenchmarkStale(b *testing.B) {
 
 // BenchmarkChange follows a change of one of 10,000 UDP Services.
 func BenchmarkChange(b *testing.B) {
-	x := [2]index{{all: true}}
+	x := newIndexes(service.UDP)
 	all := many(10_000)
-	follow(&x, all)
-	x[service.IPv4].done()
+	x.follow(all)
+	x.forget()
 	swap := all[5000]
 	swap.Before = swap.After
 	b.ReportAllocs()
 	for b.Loop() {
 		x[service.IPv4].take(&swap)
-		if search, _ := x[service.IPv4].needs(); !search {
+		if search, _ := x[service.IPv4].next(time.Time{}); !search {
 			b.Fatal("nothing to do")
 		}
 		x[service.IPv4].done()

@@ -2,47 +2,95 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
 )
 
-// index says which UDP service port a frontend of one family leads to, and
-// which frontends have to be looked at since a search of the kernel's table
-// was done. It is kept up by changes, each at the cost of its own frontends.
+// index says which service port a frontend of one protocol and family leads
+// to, and which frontends the kernel's table is to be searched for. It is kept
+// up by changes, each at the cost of its own frontends.
 type index struct {
+	protocol service.Protocol
 	// owners are by frontend. Node ports have the unspecified address.
 	owners    map[netip.AddrPort]*owner
 	nodePorts int // among them
-	// changed are the frontends that changed ports have or had; all stands for
-	// every one.
+	// changed are the frontends that changed ports have or had, since the search
+	// was decided on that is for those of searched, and to be done when due.
 	changed map[netip.AddrPort]struct{}
-	all     bool
+	// searched has the owners of that moment, or nil.
+	searched map[netip.AddrPort]*owner
+	due      time.Time
+	rested   time.Time // no search of connections is due before
 }
 
-// owner is a service port.
+// owner is the service port that a frontend leads to.
 type owner struct {
-	name    service.PortName
-	serving []netip.AddrPort // sorted
+	name service.PortName
+	port *service.Port
+}
+
+// connections tells whether the protocol has connections, which end: an entry
+// is of use then once it was answered.
+func (x *index) connections() bool { return x.protocol != service.UDP }
+
+// decides tells whether flows may be stale by what a port has: a datagram
+// without an endpoint has nowhere better to go, while a connection that nobody
+// has answered is better refused.
+func (x *index) decides(o *owner) bool {
+	return o != nil && (len(o.port.Serving) > 0 || x.connections())
 }
 
 // take follows a change. What a port had goes only where another does not have
 // it by now, so that the order of changes does not matter.
 func (x *index) take(change *service.PortChange) {
+	looked := !x.connections() || !x.grows(change)
 	if change.Before != nil {
 		for _, f := range change.Before.Frontends {
 			if o := x.owners[f.Address]; o != nil && o.name == change.Name {
 				x.remove(f.Address)
 			}
-			x.touch(f.Address)
+			if looked {
+				x.touch(f.Address)
+			}
 		}
 	}
 	if change.After != nil {
-		o := &owner{change.Name, change.After.Serving}
+		o := &owner{change.Name, change.After}
 		for _, f := range change.After.Frontends {
 			x.set(f.Address, o)
-			x.touch(f.Address)
+			if looked {
+				x.touch(f.Address)
+			}
 		}
 	}
+}
+
+// keeps tells whether flows may stay at an endpoint of a port, or connections
+// that nobody has answered yet: those to where no new ones go are given up.
+func (x *index) keeps(p *service.Port, endpoint netip.AddrPort) bool {
+	if x.connections() {
+		return contains(p.Cluster, endpoint) || contains(p.Local, endpoint)
+	}
+	return contains(p.Serving, endpoint)
+}
+
+// grows tells whether a port has all that it had, so that no connection can
+// have been begun to an endpoint that is not there.
+func (x *index) grows(change *service.PortChange) bool {
+	before, after := change.Before, change.After
+	if before == nil || after == nil || !slices.Equal(before.Frontends, after.Frontends) {
+		return false
+	}
+	gone := func(e netip.AddrPort) bool { return !x.keeps(after, e) }
+	return !slices.ContainsFunc(before.Cluster, gone) && !slices.ContainsFunc(before.Local, gone)
+}
+
+// contains tells whether a sorted list has an endpoint.
+func contains(list []netip.AddrPort, endpoint netip.AddrPort) bool {
+	_, is := slices.BinarySearchFunc(list, endpoint, netip.AddrPort.Compare)
+	return is
 }
 
 func (x *index) set(at netip.AddrPort, o *owner) {
@@ -62,34 +110,46 @@ func (x *index) remove(at netip.AddrPort) {
 	}
 }
 
+// touch has a frontend searched for.
 func (x *index) touch(at netip.AddrPort) {
-	if x.all {
-		return
-	}
 	if x.changed == nil {
 		x.changed = map[netip.AddrPort]struct{}{}
 	}
 	x.changed[at] = struct{}{}
 }
 
-// concerns tells whether a frontend has to be looked at.
-func (x *index) concerns(at netip.AddrPort) bool {
-	_, changed := x.changed[at]
-	return x.all || changed
+// next tells whether the kernel's table is to be searched now, and else when,
+// the zero time for never.
+func (x *index) next(now time.Time) (search bool, at time.Time) {
+	if len(x.searched) == 0 && len(x.changed) > 0 {
+		x.searched = make(map[netip.AddrPort]*owner, len(x.changed))
+		for at := range x.changed {
+			x.searched[at] = x.owners[at]
+		}
+		x.changed, x.due = nil, now
+		if x.connections() {
+			x.due = later(now.Add(answerTime), x.rested)
+		}
+	}
+	if needed, _ := x.needs(); !needed {
+		x.done()
+		return false, time.Time{}
+	}
+	if x.due.After(now) {
+		return false, x.due
+	}
+	return true, time.Time{}
 }
 
 // needs tells whether any entry can be stale, and whether that takes to know
 // the node's own addresses.
 func (x *index) needs() (search, local bool) {
-	if x.all {
-		return len(x.owners) > 0, x.nodePorts > 0
-	}
-	for at := range x.changed {
+	for at := range x.searched {
 		o, own := x.owners[at], true
 		if o == nil { // a node port shows through where an address was
 			o, own = x.owners[everywhere(at)], false
 		}
-		if o != nil && len(o.serving) > 0 {
+		if x.decides(o) {
 			search = true
 			local = local || !own || at.Addr().IsUnspecified()
 		}
@@ -97,8 +157,18 @@ func (x *index) needs() (search, local bool) {
 	return search, local
 }
 
-// done says that what changed was looked at.
-func (x *index) done() { x.changed, x.all = nil, false }
+// done says that the search was done.
+func (x *index) done() { x.searched = nil }
+
+// rest follows a search, however it ended.
+func (x *index) rest(began, ended time.Time) { x.rested = ended.Add(searchRest * ended.Sub(began)) }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
 
 // everywhere is a port number at all addresses of a family, as node ports have
 // it.

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/dataplane/service"
@@ -211,7 +213,7 @@ func (l *lab) entries() (list []string) {
 func (l *lab) clean(want int, changes []service.PortChange) {
 	l.t.Helper()
 	before := l.entries()
-	if err := l.Clean(changes); err != nil {
+	if _, err := l.Clean(changes); err != nil {
 		l.t.Fatal(err)
 	}
 	if n := len(before) - len(l.entries()); n != want {
@@ -267,6 +269,63 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
+// TestAbandonedConnection has a client connect to an endpoint that is dead. It
+// is replaced: the client gets through by the SYN that it sends again, and
+// whoever is connected stays so.
+func TestAbandonedConnection(t *testing.T) {
+	for _, a := range families() {
+		t.Run(a.family.String(), func(t *testing.T) {
+			l := newLab(t, a)
+			web := name("web", service.TCP, a.family)
+			vip, dead, one, two := at(a.vip, 80), at(a.foreign, 5353), at(a.one, 5353), at(a.two, 5353)
+			for _, address := range []string{one, two} {
+				listener, err := net.Listen("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer listener.Close()
+			}
+			now := time.Now()
+			l.now = func() time.Time { return now }
+			l.translate(vip + " " + one)
+			l.clean(0, l.set(web, vip+" > "+one+" "+dead))
+			connected, err := net.Dial("tcp", vip)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer connected.Close()
+
+			l.translate(vip + " " + dead)
+			done := make(chan error, 1)
+			go func() {
+				conn, err := net.DialTimeout("tcp", vip, 20*time.Second)
+				if err == nil {
+					conn.Close()
+				}
+				done <- err
+			}()
+			for begin := time.Now(); !slices.Contains(l.entries(), "TCP "+vip+" > "+dead); {
+				if time.Since(begin) > 10*time.Second {
+					t.Fatalf("no connection is begun: %q", l.entries())
+				}
+				<-time.After(time.Millisecond)
+			}
+			l.translate(vip + " " + two)
+			l.clean(0, l.set(web, vip+" > "+two))
+			for _, want := range []int{0, 1} { // the search for what was before comes first
+				now = now.Add(time.Hour)
+				l.clean(want, nil)
+			}
+			if !slices.Contains(l.entries(), "TCP "+vip+" > "+one) {
+				t.Errorf("who is connected is cut off: left are %q", l.entries())
+			}
+			if err := <-done; err != nil {
+				t.Errorf("the client does not get through: %v", err)
+			}
+		})
+	}
+}
+
 // TestExact has one stale entry of each kind among many others.
 func TestExact(t *testing.T) {
 	for _, a := range families() {
@@ -307,7 +366,7 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// TestDump compares with what netlink reads, and with the kernel's filter.
+// TestDump compares with what netlink reads, and with the kernel's filters.
 func TestDump(t *testing.T) {
 	for _, a := range families() {
 		t.Run(a.family.String(), func(t *testing.T) {
@@ -316,17 +375,36 @@ func TestDump(t *testing.T) {
 			c := l.newClient(4000)
 			c.ask(at(a.vip, 53))
 			c.send(at(a.foreign, 1))
-			var got []string
-			if err := (netfilter{}).dump(a.family, func(f found) {
-				got = append(got, fmt.Sprintf("%s %s > %s", f.protocol, f.destination, f.replySource))
-				if f.source != netip.MustParseAddrPort(at(a.client, 4000)) || f.replyDestination != f.source {
-					t.Errorf("entry %+v", f.flow)
-				}
-			}); err != nil {
+			listener, err := net.Listen("tcp", at(a.one, 5353))
+			if err != nil {
 				t.Fatal(err)
 			}
+			defer listener.Close()
+			for _, to := range []string{at(a.vip, 53), at(a.foreign, 1)} {
+				// Nobody answers at the second.
+				if conn, err := net.DialTimeout("tcp", to, 100*time.Millisecond); err == nil {
+					defer conn.Close()
+				}
+			}
+			var got []string
+			for _, protocol := range protocols {
+				if err := (netfilter{}).dump(protocol, a.family, func(f found) {
+					got = append(got, fmt.Sprintf("%s %s > %s", f.protocol, f.destination, f.replySource))
+					if f.replyDestination != f.source || f.protocol == service.UDP && f.source != netip.MustParseAddrPort(at(a.client, 4000)) {
+						t.Errorf("entry %+v", f.flow)
+					}
+					if want := f.protocol == service.UDP && f.destination.Port() == 53; f.answered != want {
+						t.Errorf("entry %+v is answered: %v", f.flow, f.answered)
+					}
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			slices.Sort(got)
-			if want := l.entries(); len(want) != 2 || !slices.Equal(got, want) {
+			answered := "TCP " + at(a.vip, 53) + " > " + at(a.one, 5353)
+			all := l.entries()
+			want := slices.DeleteFunc(slices.Clone(all), func(e string) bool { return e == answered })
+			if len(all) != 4 || len(want) != 3 || !slices.Equal(got, want) {
 				t.Errorf("entries %q, want %q", got, want)
 			}
 		})
@@ -340,7 +418,7 @@ func TestDeleteIsExact(t *testing.T) {
 	l.translate(at(l.vip, 53) + " " + at(l.one, 5353))
 	l.newClient(4000).ask(at(l.vip, 53))
 	var entry found
-	if err := (netfilter{}).dump(l.family, func(f found) { entry = f }); err != nil {
+	if err := (netfilter{}).dump(service.UDP, l.family, func(f found) { entry = f }); err != nil {
 		t.Fatal(err)
 	}
 	other := found{entry.flow, slices.Clone(entry.key)}
@@ -374,27 +452,50 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// BenchmarkClean looks at a table of 10,000 entries, none of which is stale.
+// BenchmarkClean looks at a table of 10,000 entries, none of which is stale:
+// those of UDP are read, those of connections that were answered are not.
 func BenchmarkClean(b *testing.B) {
+	for _, protocol := range []service.Protocol{service.UDP, service.TCP} {
+		b.Run(protocol.String(), func(b *testing.B) { benchmarkClean(b, protocol) })
+	}
+}
+
+func benchmarkClean(b *testing.B, protocol service.Protocol) {
 	netnstest.Need(b)
 	const entries = 10_000
 	for i := range entries {
 		from, to := net.IPv4(10, 1, byte(i>>8), byte(i)).To4(), net.IPv4(10, 96, 0, 1).To4()
 		flow := &netlink.ConntrackFlow{FamilyType: netlink.FAMILY_V4, TimeOut: 300,
-			Forward: netlink.IPTuple{SrcIP: from, DstIP: to, SrcPort: 4000, DstPort: 53, Protocol: 17},
-			Reverse: netlink.IPTuple{SrcIP: to, DstIP: from, SrcPort: 53, DstPort: 4000, Protocol: 17}}
+			Forward: netlink.IPTuple{SrcIP: from, DstIP: to, SrcPort: 4000, DstPort: 53, Protocol: uint8(protocol)},
+			Reverse: netlink.IPTuple{SrcIP: to, DstIP: from, SrcPort: 53, DstPort: 4000, Protocol: uint8(protocol)}}
 		if err := netlink.ConntrackCreate(netlink.ConntrackTable, netlink.FAMILY_V4, flow); err != nil {
 			b.Fatal(err)
 		}
 	}
 	defer func() { _ = netlink.ConntrackTableFlush(netlink.ConntrackTable) }()
-	w := world{}
-	changes, c := w.set(name("dns", service.UDP, service.IPv4), "10.96.0.1:53 > 10.96.0.1:53"), NewCleaner(nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := c.Clean(changes); err != nil {
+	var list []found
+	if err := (netfilter{}).dump(protocol, service.IPv4, func(f found) { list = append(list, f) }); err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range list {
+		const confirmed = 1 << 3 // IPS_CONFIRMED
+		request := newRequest(service.IPv4, nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_ACK)
+		request.AddRawData(f.key)
+		request.AddData(nl.NewRtAttr(nl.CTA_STATUS, binary.BigEndian.AppendUint32(nil, confirmed|seenReply)))
+		if _, err := request.Execute(unix.NETLINK_NETFILTER, 0); err != nil {
 			b.Fatal(err)
 		}
+	}
+	w := world{}
+	changes, c := w.set(name("dns", protocol, service.IPv4), "10.96.0.1:53 > 10.96.0.1:53"), NewCleaner(nil)
+	now := time.Now()
+	c.now = func() time.Time { return now }
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Clean(changes); err != nil {
+			b.Fatal(err)
+		}
+		now = now.Add(time.Hour)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/entries, "ns/entry")
 }

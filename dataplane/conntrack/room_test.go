@@ -77,7 +77,7 @@ func TestFullTable(t *testing.T) {
 	}
 
 	l.translate(vip + " " + two)
-	if err := l.Clean(l.set(dns, vip+" > "+two)); err != nil {
+	if _, err := l.Clean(l.set(dns, vip+" > "+two)); err != nil {
 		t.Error(err)
 	}
 	if got := l.newClient(int(client.Port())).ask(vip); got != l.two {

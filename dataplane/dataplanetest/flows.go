@@ -87,12 +87,14 @@ func (f flow) ping() error {
 }
 
 // syncAll applies what has changed as the node does, which then deletes stale
-// flows of UDP.
-func (c *Scene) syncAll(cleaner *conntrack.Cleaner) {
+// flows. It returns when it is to go on with that.
+func (c *Scene) syncAll(cleaner *conntrack.Cleaner) (again time.Time) {
 	c.T.Helper()
 	changes := c.State.Changes().Ports
 	must(c.T, c.Backend.Apply(changes))
-	must(c.T, cleaner.Clean(changes))
+	again, err := cleaner.Clean(changes)
+	must(c.T, err)
+	return again
 }
 
 // A connection stays with its endpoint, whatever becomes of that and of the

@@ -130,7 +130,7 @@ func (subject Subject) newSyncer(t *testing.T, config dataplane.Config) *syncer 
 		Failing:          func(err error) { t.Error(err) },
 		Health:           health,
 		HealthCheckPorts: healthcheck.NewNodePorts(healthcheck.Config{Healthy: health.Healthy}),
-		Clean:            func([]service.PortChange) error { return nil },
+		Clean:            func([]service.PortChange) (again time.Time, err error) { return again, nil },
 		Found:            func(service.FindingsChange) {},
 		Metrics:          metrics,
 		Log:              testr.New(t),

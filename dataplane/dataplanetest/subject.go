@@ -92,6 +92,7 @@ func Run(t *testing.T, subject Subject) {
 		{"HashTables", testHashTables},
 		{"Established", testEstablished},
 		{"UDPFlows", testUDPFlows},
+		{"AbandonedConnection", testAbandonedConnection},
 		{"DelayedPacket", testDelayedPacket},
 		{"SelfHeal", testSelfHeal},
 		{"Churn", testChurn},
