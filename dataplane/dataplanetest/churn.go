@@ -81,9 +81,9 @@ func (c *Scene) Probers(want ...string) (stop func()) {
 	}
 }
 
-// churnVariable is how long everything changes, as in 10m. Without it, it is a
-// few bursts.
-const churnVariable = "FAIRWAY_CHURN"
+// ChurnVariable is the environment's, and how long everything changes, as in
+// 10m. Without it, it is a few bursts.
+const ChurnVariable = "FAIRWAY_CHURN"
 
 // churnBursts are a few. A guest takes long for each.
 var churnBursts = func() int {
@@ -98,7 +98,7 @@ var churnBursts = func() int {
 // is as after a fresh start, which follows under traffic too.
 func testChurn(t *testing.T, subject Subject) {
 	end := func(burst int, _ time.Time) bool { return burst == churnBursts }
-	if text := os.Getenv(churnVariable); text != "" {
+	if text := os.Getenv(ChurnVariable); text != "" {
 		long, err := time.ParseDuration(text)
 		must(t, err)
 		begun := time.Now()
