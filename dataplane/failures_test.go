@@ -92,8 +92,8 @@ func TestCleaningIsTriedAgain(t *testing.T) {
 	d := newDesk(t)
 	d.Loaded()
 	d.serve("10.0.0.1")
-	broken, calls := errors.New("no such module"), 0
-	d.Clean = func([]service.PortChange) (again time.Time, err error) { calls++; return again, broken }
+	broken, calls, next := errors.New("no such module"), 0, time.Time{}
+	d.Clean = func([]service.PortChange) (again time.Time, err error) { calls++; return next, broken }
 	var pauses []time.Duration
 	for range 10 {
 		pause := d.step(false)
@@ -109,6 +109,18 @@ func TestCleaningIsTriedAgain(t *testing.T) {
 	}
 	if len(d.backend.applied) != 1 || calls != 10 {
 		t.Errorf("applied %d times, cleaned %d times", len(d.backend.applied), calls)
+	}
+	next = d.now.Add(time.Second)
+	if again := d.step(false); again != time.Second {
+		t.Errorf("with other things to do it is done again in %v", again)
+	}
+	broken = nil
+	if again := d.step(false); again != time.Second {
+		t.Errorf("again in %v", again)
+	}
+	broken, next = errors.New("no such module"), time.Time{}
+	if again := d.step(false); again != lastBackoff {
+		t.Errorf("what was put off, and fails again, is done again in %v", again)
 	}
 	broken = nil
 	if again := d.step(false); again != 0 {

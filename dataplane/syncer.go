@@ -396,7 +396,9 @@ func (r *run) tidy(now time.Time) (again time.Time) {
 		failed = true
 	}
 	if !failed {
-		r.tidyBackoff = 0
+		if again.IsZero() { // nor is anything left that failed before
+			r.tidyBackoff = 0
+		}
 		return again
 	}
 	r.tidyBackoff = min(max(2*r.tidyBackoff, firstBackoff), lastBackoff)

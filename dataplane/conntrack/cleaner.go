@@ -17,15 +17,18 @@ const maxDumps = 5
 
 const (
 	// answerTime is how long after a change a connection that was begun before
-	// it may still be answered: longer than any round trip within a cluster,
-	// shorter than a client waits until it sends its SYN again (1 s, RFC 6298),
-	// which is to meet the new rules.
+	// it may still be answered: longer than a round trip within a cluster,
+	// shorter than a client waits until it sends its SYN again (1 s, RFC 6298).
 	answerTime = 500 * time.Millisecond
 	// searchRest is how many times as long as a search for connections took
 	// there is none: the kernel visits all of its table, 262,144 buckets by
 	// default and one entry for each connection of the node, and TCP endpoints
 	// come and go more often than those of UDP. It is 2 % of a processor.
 	searchRest = 50
+	// searchLimit is how many connections a search deletes, so that a SYN flood
+	// does not keep whoever searches from all else: a quarter of a second. The
+	// others follow after a rest.
+	searchLimit = 10_000
 )
 
 // Cleaner deletes stale entries in the network namespace that it is used in.
@@ -70,12 +73,12 @@ func NewCleaner(nodePorts []netip.Prefix) *Cleaner {
 var protocols = []service.Protocol{service.UDP, service.TCP, service.SCTP}
 
 // Clean follows changes, each of which is to be told once, and deletes the
-// entries that are stale by them: those of UDP at once, connections that nobody
-// answers when it is sure that nobody will. It is to be called when the changes are made in the
+// entries that are stale by them: those of UDP at once, connections when they had
+// their time to be answered. It is to be called when the changes are made in the
 // kernel, or else new entries would be stale, and again at the time that it
 // returns, unless that is zero. It reads the table of a protocol and family
-// once, and only if such ports changed in a way that leaves stale entries. What
-// it fails to do it does in the next call, for which no changes are enough.
+// only if such ports changed in a way that leaves stale entries. What it fails
+// to do it does in a later call, for which no changes are enough.
 func (c *Cleaner) Clean(changes []service.PortChange) (again time.Time, err error) {
 	for i := range changes {
 		if of := c.indexes[changes[i].Name.Protocol]; of != nil {
@@ -100,34 +103,38 @@ func (c *Cleaner) Clean(changes []service.PortChange) (again time.Time, err erro
 // follow does the searches that are due, and returns when the next one is.
 func (c *Cleaner) follow(x *index, family service.Family) (again time.Time, err error) {
 	for {
-		now := c.now()
-		search, again := x.next(now)
+		began := c.now()
+		search, again := x.next(began)
 		if !search {
 			return again, nil
 		}
-		err := c.search(x, family)
-		x.rest(now, c.now())
+		all, err := c.search(x, family)
+		x.rest(began, c.now())
 		if err != nil {
 			return time.Time{}, err
 		}
-		x.done()
+		if all {
+			x.done()
+		}
 	}
 }
 
-// search deletes the stale entries of a family.
-func (c *Cleaner) search(x *index, family service.Family) error {
+// search deletes the stale entries of a family, and tells whether those are all.
+func (c *Cleaner) search(x *index, family service.Family) (all bool, err error) {
 	var local addressSet
 	if _, needed := x.needs(); needed {
-		var err error
 		if local, err = c.local(family); err != nil {
-			return fmt.Errorf("list the node's own addresses: %w", err)
+			return false, fmt.Errorf("list the node's own addresses: %w", err)
 		}
 	}
 	var list []found
 	dumpErr := complete(func() error {
-		list = nil
+		list, all = nil, true
 		return c.kernel.dump(x.protocol, family, func(f found) {
-			if x.stale(&f.flow, &local) {
+			if !x.stale(&f.flow, &local) {
+				return
+			}
+			if all = !x.connections() || len(list) < searchLimit; all {
 				list = append(list, f)
 			}
 		})
@@ -136,7 +143,7 @@ func (c *Cleaner) search(x *index, family service.Family) error {
 		dumpErr = fmt.Errorf("list the conntrack table: %w", dumpErr)
 	}
 	// What an incomplete dump has is stale for sure.
-	return errors.Join(dumpErr, c.delete(list))
+	return all, errors.Join(dumpErr, c.delete(list))
 }
 
 // delete deletes entries, as many as can be.

@@ -32,22 +32,20 @@ func (x *index) stale(f *flow, local *addressSet) bool {
 	if f.protocol != x.protocol || x.connections() && f.answered {
 		return false
 	}
-	// An address of its own goes before a node port, as in the dataplane. Which
-	// of them changed does not matter: one shows where the other goes.
+	// An address of its own goes before a node port, as in the dataplane.
 	at, node := f.destination, everywhere(f.destination)
 	o := x.owners[at]
+	then, searched := x.searched[at]
 	if o == nil && x.nodePorts > 0 {
 		if o = x.owners[node]; o != nil && !local.has(at.Addr()) {
 			return false
 		}
+		if !searched {
+			then, searched = x.searched[node]
+		}
 	}
-	then, isOwn := x.searched[at]
-	_, isNode := x.searched[node]
-	if !x.decides(o) || !isOwn && !isNode {
+	if !searched || !x.decides(o) {
 		return false
-	}
-	if then == nil {
-		then = x.searched[node]
 	}
 	// Where it might stay at that moment has had no time to answer since.
 	return !x.keeps(o.port, f.replySource) && (then == nil || !x.keeps(then.port, f.replySource))

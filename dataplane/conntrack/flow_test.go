@@ -189,7 +189,7 @@ func TestStale(t *testing.T) {
 			name:   "an external IP of the node goes before the node port of another",
 			before: []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.1:53", app, "10.96.0.2:30053 192.0.2.1:30053 > 10.0.0.9:1"},
 			now:    []any{dns, "10.96.0.1:53 node:30053 > 10.0.0.2:53"},
-			stale:  []string{"127.0.0.1:30053 > 10.0.0.9:1", "192.0.2.1:30053 > 10.0.0.1:53"},
+			stale:  []string{"127.0.0.1:30053 > 10.0.0.9:1", "127.0.0.1:30053 > 10.0.0.1:53"},
 			kept:   []string{"192.0.2.1:30053 > 10.0.0.9:1"},
 		},
 		{
@@ -274,11 +274,15 @@ func TestPolicyFlips(t *testing.T) {
 
 // TestProtocols has an index of each protocol judge entries of all.
 func TestProtocols(t *testing.T) {
-	for _, protocol := range protocols {
+	all := []service.Protocol{service.TCP, service.UDP, service.SCTP}
+	if c := NewCleaner(nil); len(c.indexes) != len(all) {
+		t.Errorf("indexes of %d protocols", len(c.indexes))
+	}
+	for _, protocol := range all {
 		x := newIndexes(protocol)
 		x.follow(world{}.set(name("web", protocol, service.IPv4), "10.96.0.1:53 > 10.0.0.1:53"))
 		x.begin()
-		for _, other := range protocols {
+		for _, other := range all {
 			for _, answered := range []bool{false, true} {
 				e := entry("10.96.0.1:53 > 10.0.0.9:53")
 				e.protocol, e.answered = other, answered
@@ -295,15 +299,10 @@ func TestProtocols(t *testing.T) {
 // has answered.
 func TestUnanswered(t *testing.T) {
 	web, app := name("web", service.TCP, service.IPv4), name("app", service.TCP, service.IPv4)
-	local := func(text string) *service.Port {
-		p := port(text)
-		p.Cluster, p.Local = nil, p.Cluster
-		return p
-	}
 	for _, test := range []struct {
 		name        string
 		before, now []any
-		to          *service.Port // is now, in place of what now says
+		local       [2]bool // the endpoints of the first change are those of policy Local, before and now
 		searched    bool
 		stale, kept []string
 	}{
@@ -321,7 +320,12 @@ func TestUnanswered(t *testing.T) {
 		},
 		{
 			name:   "the policy becomes Local",
-			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80 10.0.0.2:80"}, now: []any{web, "10.96.0.1:80"}, to: local("10.96.0.1:80 > 10.0.0.2:80"), searched: true,
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80 10.0.0.2:80"}, now: []any{web, "10.96.0.1:80 > 10.0.0.2:80"}, local: [2]bool{false, true}, searched: true,
+			stale: []string{"10.96.0.1:80 > 10.0.0.1:80"}, kept: []string{"10.96.0.1:80 > 10.0.0.2:80"},
+		},
+		{
+			name:   "an endpoint of policy Local goes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80 10.0.0.2:80"}, now: []any{web, "10.96.0.1:80 > 10.0.0.2:80"}, local: [2]bool{true, true}, searched: true,
 			stale: []string{"10.96.0.1:80 > 10.0.0.1:80"}, kept: []string{"10.96.0.1:80 > 10.0.0.2:80"},
 		},
 		{
@@ -353,8 +357,10 @@ func TestUnanswered(t *testing.T) {
 			x.follow(w.set(test.before...))
 			x.forget()
 			changes := w.set(test.now...)
-			if test.to != nil {
-				changes[0].After = test.to
+			for i, p := range []*service.Port{changes[0].Before, changes[0].After} {
+				if test.local[i] {
+					p.Cluster, p.Local = nil, p.Cluster
+				}
 			}
 			x.follow(changes)
 			searched, due := x[service.IPv4].next(now)
@@ -365,6 +371,55 @@ func TestUnanswered(t *testing.T) {
 				for _, text := range texts {
 					e := entry("SYN " + text)
 					if x[service.IPv4].stale(&e, &own) != want {
+						t.Errorf("%s is stale: %v, want %v", text, !want, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestThen has something change while a search of connections waits: an entry
+// that leads to where it did when that was decided on is given its time.
+func TestThen(t *testing.T) {
+	web, app := name("web", service.TCP, service.IPv4), name("app", service.TCP, service.IPv4)
+	for _, test := range []struct {
+		name                string
+		before, then, later []any
+		stale, kept         []string
+	}{
+		{
+			name:   "an endpoint goes",
+			before: []any{web, "10.96.0.1:80 > 10.0.0.1:80"}, then: []any{web, "10.96.0.1:80 > 10.0.0.2:80"}, later: []any{web, "10.96.0.1:80 > 10.0.0.3:80"},
+			stale: []string{"10.96.0.1:80 > 10.0.0.1:80"}, kept: []string{"10.96.0.1:80 > 10.0.0.2:80", "10.96.0.1:80 > 10.0.0.3:80"},
+		},
+		{
+			name:   "that of a node port beneath an address that has gone",
+			before: []any{web, "node:30080 > 10.0.0.1:80", app, "192.0.2.1:30080 > 10.0.0.9:80"}, then: []any{app, ""}, later: []any{web, "node:30080 > 10.0.0.2:80"},
+			stale: []string{"192.0.2.1:30080 > 10.0.0.9:80"}, kept: []string{"192.0.2.1:30080 > 10.0.0.1:80", "192.0.2.1:30080 > 10.0.0.2:80"},
+		},
+		{
+			name:   "that of a node port at one of its addresses",
+			before: []any{web, "node:30080 > 10.0.0.1:80"}, then: []any{web, "node:30080 > 10.0.0.2:80"}, later: []any{web, "node:30080 > 10.0.0.3:80"},
+			stale: []string{"192.0.2.1:30080 > 10.0.0.1:80"}, kept: []string{"192.0.2.1:30080 > 10.0.0.2:80", "192.0.2.1:30080 > 10.0.0.3:80"},
+		},
+		{
+			name:   "that of an address, of which the search is not",
+			before: []any{web, "node:30080 > 10.0.0.1:80", app, "192.0.2.1:30080 > 10.0.0.8:80"}, then: []any{web, "node:30080 > 10.0.0.2:80"}, later: []any{app, "192.0.2.1:30080 > 10.0.0.9:80"},
+			stale: []string{"127.0.0.1:30080 > 10.0.0.1:80"}, kept: []string{"192.0.2.1:30080 > 10.0.0.8:80"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, x := world{}, newIndexes(service.TCP)
+			x.follow(w.set(test.before...))
+			x.forget()
+			x.follow(w.set(test.then...))
+			x.begin()
+			x.follow(w.set(test.later...))
+			x.begin()
+			for want, texts := range map[bool][]string{true: test.stale, false: test.kept} {
+				for _, text := range texts {
+					if e := entry("SYN " + text); x[service.IPv4].stale(&e, &own) != want {
 						t.Errorf("%s is stale: %v, want %v", text, !want, want)
 					}
 				}

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,10 +20,10 @@ type index struct {
 	// changed are the frontends that changed ports have or had, since the search
 	// was decided on that is for those of searched, and to be done when due.
 	changed map[netip.AddrPort]struct{}
-	// searched has the owners of that moment, or nil.
+	// searched has who they led to at that moment, or nil.
 	searched map[netip.AddrPort]*owner
 	due      time.Time
-	rested   time.Time // no search of connections is due before
+	rested   time.Time // no search for connections is due before
 }
 
 // owner is the service port that a frontend leads to.
@@ -76,8 +77,8 @@ func (x *index) keeps(p *service.Port, endpoint netip.AddrPort) bool {
 	return contains(p.Serving, endpoint)
 }
 
-// grows tells whether a port has all that it had, so that no connection can
-// have been begun to an endpoint that is not there.
+// grows tells whether a port has all frontends and endpoints that it had, so
+// that no connection was begun that leads elsewhere by now.
 func (x *index) grows(change *service.PortChange) bool {
 	before, after := change.Before, change.After
 	if before == nil || after == nil || !slices.Equal(before.Frontends, after.Frontends) {
@@ -121,24 +122,34 @@ func (x *index) touch(at netip.AddrPort) {
 // next tells whether the kernel's table is to be searched now, and else when,
 // the zero time for never.
 func (x *index) next(now time.Time) (search bool, at time.Time) {
-	if len(x.searched) == 0 && len(x.changed) > 0 {
-		x.searched = make(map[netip.AddrPort]*owner, len(x.changed))
-		for at := range x.changed {
-			x.searched[at] = x.owners[at]
+	for {
+		if len(x.searched) == 0 {
+			if len(x.changed) == 0 {
+				return false, time.Time{}
+			}
+			x.decide(now)
 		}
-		x.changed, x.due = nil, now
-		if x.connections() {
-			x.due = later(now.Add(answerTime), x.rested)
+		if needed, _ := x.needs(); needed {
+			break
 		}
-	}
-	if needed, _ := x.needs(); !needed {
 		x.done()
-		return false, time.Time{}
 	}
 	if x.due.After(now) {
 		return false, x.due
 	}
 	return true, time.Time{}
+}
+
+// decide makes what has changed what is searched for.
+func (x *index) decide(now time.Time) {
+	x.searched = make(map[netip.AddrPort]*owner, len(x.changed))
+	for at := range x.changed {
+		x.searched[at] = cmp.Or(x.owners[at], x.owners[everywhere(at)])
+	}
+	x.changed, x.due = nil, now
+	if x.connections() {
+		x.due = later(now.Add(answerTime), x.rested)
+	}
 }
 
 // needs tells whether any entry can be stale, and whether that takes to know
@@ -153,6 +164,9 @@ func (x *index) needs() (search, local bool) {
 			search = true
 			local = local || !own || at.Addr().IsUnspecified()
 		}
+		if local {
+			break
+		}
 	}
 	return search, local
 }
@@ -160,8 +174,13 @@ func (x *index) needs() (search, local bool) {
 // done says that the search was done.
 func (x *index) done() { x.searched = nil }
 
-// rest follows a search, however it ended.
-func (x *index) rest(began, ended time.Time) { x.rested = ended.Add(searchRest * ended.Sub(began)) }
+// rest follows a search, whether it was done or is to go on.
+func (x *index) rest(began, ended time.Time) {
+	if x.connections() {
+		x.rested = ended.Add(searchRest * ended.Sub(began))
+		x.due = x.rested
+	}
+}
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
