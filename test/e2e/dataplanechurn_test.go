@@ -48,6 +48,16 @@ func TestSpeakerKilledUnderChurn(t *testing.T) {
 	}
 }
 
+// TestSpeakerKilledUnderChurnIPVS is the same in a guest, which has IPVS.
+func TestSpeakerKilledUnderChurnIPVS(t *testing.T) {
+	if !inGuest(t) {
+		return
+	}
+	seed := seedOf(t)
+	t.Logf("%s=%d repeats the operations", seedVariable, seed)
+	newChurn(newForwarding(t, 3, ""), seed).churn("ipvs")
+}
+
 // churn is a world that changes. Each of its Services has a slot, which is an
 // address of each kind: another one may have it later.
 type churn struct {

@@ -124,6 +124,9 @@ func (w *churn) kernelsSettle() {
 func (w *churn) listing(node string) []string {
 	w.t.Helper()
 	n := w.Node(node).Namespace
+	if w.dataplane == "ipvs" {
+		return w.listingOfIPVS(n)
+	}
 	lines := tableLines(w.inside(n, "nft", "list", "ruleset"))
 	for _, program := range []string{"iptables-save", "ip6tables-save"} {
 		lines = append(lines, chainLines(program, w.inside(n, program))...)

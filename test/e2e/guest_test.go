@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"github.com/fairway-lb/fairway/internal/uml"
@@ -24,7 +25,11 @@ func inGuest(t *testing.T) bool {
 	uml.Guest{
 		Folders: []string{control.Root()},
 		Tap:     uml.Tap{Namespace: control.Switch(), Name: control.Tap()},
-		Env:     []string{"GOGC=400"}, // memory is there, and processors are not
+		Env: []string{
+			"GOGC=400", // memory is there, and processors are not
+			churnVariable + "=" + os.Getenv(churnVariable),
+			seedVariable + "=" + os.Getenv(seedVariable),
+		},
 	}.Test(t)
 	return false
 }
