@@ -95,6 +95,7 @@ func Run(t *testing.T, subject Subject) {
 		{"AbandonedConnection", testAbandonedConnection},
 		{"DelayedPacket", testDelayedPacket},
 		{"SelfHeal", testSelfHeal},
+		{"PolicyChanges", testPolicyChanges},
 		{"Churn", testChurn},
 		{"Restart", testRestart},
 		{"Reconfigure", testReconfigure},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,18 +183,34 @@ func (b *Backend) sync() error {
 	return nil
 }
 
+// syncAll changes the kernel in an order in which each packet of a port that has
+// endpoints meets some, whatever changes about it: a mark leads to a virtual
+// service from when that has its endpoints until before it loses them, and the
+// one by address has those of both policies meanwhile.
 func (b *Backend) syncAll(d dirty) error {
 	added, removed := b.entryChanges(d)
-	if err := b.addEntries(added); err != nil {
+	marks := func(x element) bool { return x.set == withinSet }
+	stays := func(k virtualKey) bool { return k.byMark() && b.desired.virtuals[k] != nil }
+	ends := func(k virtualKey) bool { return k.byMark() && b.desired.virtuals[k] == nil }
+	if err := b.addEntries(slices.DeleteFunc(slices.Clone(added), marks)); err != nil {
 		return err
 	}
-	if err := b.syncVirtuals(d); err != nil {
+	if err := b.syncVirtuals(d, stays); err != nil {
+		return err
+	}
+	if err := b.addEntries(slices.DeleteFunc(added, func(x element) bool { return !marks(x) })); err != nil {
+		return err
+	}
+	if err := b.syncVirtuals(d, func(k virtualKey) bool { return !k.byMark() }); err != nil {
 		return err
 	}
 	if err := b.syncAddresses(d.addresses); err != nil {
 		return err
 	}
 	if err := b.removeEntries(removed); err != nil {
+		return err
+	}
+	if err := b.syncVirtuals(d, ends); err != nil {
 		return err
 	}
 	return b.drain(maps.Keys(d.virtuals))

@@ -55,7 +55,8 @@
 //     is lost.
 //   - The scheduler dh breaks the flows of an endpoint that is removed: it would
 //     go on to choose it. Where a Service gets another scheduler, the kernel
-//     refuses what begins in the moment between them.
+//     refuses what begins in the moment between them. A virtual service that is
+//     found by mark gets one with another session affinity.
 //   - NodePorts answer neither at localhost, which New refuses to be asked for,
 //     nor at link-local addresses.
 //   - A network plugin that changes bits of the packet mark in filter INPUT, other

@@ -119,9 +119,12 @@ func (b *Backend) eachSet(elements []element, change func(string, setSpec, []ele
 	return nil
 }
 
-// syncVirtuals makes virtual services as desired.
-func (b *Backend) syncVirtuals(d dirty) error {
+// syncVirtuals makes some of the virtual services as desired.
+func (b *Backend) syncVirtuals(d dirty, some func(virtualKey) bool) error {
 	for k := range d.virtuals {
+		if !some(k) {
+			continue
+		}
 		if err := b.syncVirtual(k); err != nil {
 			return fmt.Errorf("virtual service %s/%s: %w", k.address, k.protocol, err)
 		}

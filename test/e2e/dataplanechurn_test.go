@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairway-lb/fairway/api/v1alpha2"
+	"github.com/fairway-lb/fairway/internal/uml"
 	"github.com/fairway-lb/fairway/test/lab"
 )
 
@@ -78,6 +79,7 @@ type churn struct {
 // churnService is what differs between Services.
 type churnService struct {
 	name, app          string
+	affinity           corev1.ServiceAffinity
 	external, internal string // traffic policies
 	port81             bool
 }
@@ -327,6 +329,13 @@ func (w *churn) createService(slot int) {
 func (w *churn) changes(s *churnService, slot int) object {
 	policy := func() string { return []string{"Cluster", "Local"}[w.rng.IntN(2)] }
 	s.external, s.internal, s.port81 = policy(), policy(), w.rng.IntN(2) == 0
+	affinity := []corev1.ServiceAffinity{corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP}[w.rng.IntN(2)]
+	// With IPVS a Service keeps what it has at first: under policy Local another
+	// affinity is another scheduler, and the kernel refuses what comes in the
+	// moment between them (docs/dataplane.md).
+	if s.affinity == "" || !uml.Inside() {
+		s.affinity = affinity
+	}
 	ports := []object{{"name": "http", "port": 80, "nodePort": churnNodePort(slot)}}
 	if s.port81 {
 		ports = append(ports, object{"name": "more", "port": 81, "targetPort": 80})
@@ -334,7 +343,7 @@ func (w *churn) changes(s *churnService, slot int) object {
 	return object{
 		"externalTrafficPolicy": s.external,
 		"internalTrafficPolicy": s.internal,
-		"sessionAffinity":       []corev1.ServiceAffinity{corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP}[w.rng.IntN(2)],
+		"sessionAffinity":       s.affinity,
 		"ports":                 ports,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -196,7 +197,11 @@ func whoAnswers(from *lab.Namespace, address string, timeout time.Duration) (pod
 	begin := time.Now()
 	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(timeout))
 	defer cancel()
-	conn, err := from.DialContext(ctx, "tcp", address)
+	dial := from.DialContext
+	if uml.Inside() {
+		dial = fromNewPort(from)
+	}
+	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return "", err
 	}
@@ -222,6 +227,25 @@ func whoAnswers(from *lab.Namespace, address string, timeout time.Duration) (pod
 		return "", fmt.Errorf("connected, but the answer is %q", response)
 	}
 	return pod, nil
+}
+
+// clientPort is the last port that fromNewPort took.
+var clientPort atomic.Uint32
+
+// fromNewPort dials from another port each time. IPVS knows the flow of an answer
+// by client and endpoint: a port that a client had for another frontend within
+// two minutes may have no answer (docs/dataplane.md).
+func fromNewPort(n *lab.Namespace) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		const first, count = 10_000, 50_000
+		for {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: int(first + clientPort.Add(1)%count)}}
+			err = n.Do(func() (err error) { conn, err = d.DialContext(ctx, network, address); return err })
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				return conn, err
+			}
+		}
+	}
 }
 
 // sentAgain tells whether the kernel had to send a packet again.

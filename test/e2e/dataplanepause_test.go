@@ -171,7 +171,7 @@ func chainLines(family, saved string) (lines []string) {
 		switch {
 		case strings.HasPrefix(line, "*"):
 			table = family + " " + line
-		case strings.HasPrefix(line, ":FAIRWAY-"):
+		case strings.HasPrefix(line, ":FAIRWAY-"), strings.HasPrefix(line, ":IPVS-FAIRWAY-"):
 			chain, _, _ := strings.Cut(line, " ")
 			lines = append(lines, table+" "+chain)
 		case strings.HasPrefix(line, "-A ") && strings.Contains(line, "FAIRWAY-"):
