@@ -204,6 +204,11 @@ func (b *Backend) syncAll(d dirty) error {
 	if err := b.syncVirtuals(d, func(k virtualKey) bool { return !k.byMark() }); err != nil {
 		return err
 	}
+	for k := range d.virtuals {
+		if ends(k) && b.actual.virtuals[k] != nil {
+			b.draining.add(k) // or its address would go before its flows
+		}
+	}
 	if err := b.syncAddresses(d.addresses); err != nil {
 		return err
 	}

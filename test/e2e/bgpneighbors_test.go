@@ -228,10 +228,13 @@ func TestBGPLinkLocal(t *testing.T) {
 		c.kubectl("delete", "bgppeer", "address")
 		c.noRoute(r, web4)
 
-		// The node learns of the one router on the link when that speaks up.
+		// The node learns of the one router on the link when that speaks up, which
+		// must not be that router's look whether the node is still there.
+		c.inside(r.Namespace, "nft", "add table ip6 silence { chain output { type filter hook output priority 0; oifname eth0 drop; }; }")
 		c.inside(node.Namespace, "ip", "-6", "neigh", "flush", "dev", node.Link())
 		c.apply(document("BgpPeer", "unnumbered", fmt.Sprintf("conf: {neighborInterface: %s, peerAs: %d}", node.Link(), routersAS)))
 		c.sessionIs("unnumbered", "n1", v1alpha2.ConditionAccepted, metav1.ConditionFalse, "spec.conf.neighborInterface", "router advertisements")
+		c.inside(r.Namespace, "nft", "delete table ip6 silence")
 		conn, err := r.ListenPacket("udp6", "["+c.linkLocal(r.Host).String()+"%eth0]:0")
 		if err != nil {
 			t.Fatal(err)
