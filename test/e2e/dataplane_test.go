@@ -176,6 +176,9 @@ func TestNeverRefused(t *testing.T) {
 			c.apply(eip("l2-eip", "192.168.93.231-192.168.93.238"))
 			for i, policy := range []string{"Cluster", "Local", "Cluster"} {
 				c.run(fmt.Sprintf("%s %d", policy, i), func(t *testing.T) {
+					// Who remembers the node of the Service before asks that one while
+					// nobody announces, and is refused while there are no EndpointSlices.
+					c.inside(c.Client().Namespace, "ip", "neigh", "flush", "to", "192.168.93.231")
 					byBGP := c.knock(r.Client(), "172.22.0.2:80")
 					byLayer2 := c.knock(c.Client().Namespace, "192.168.93.231:80")
 					both := func(what string) {

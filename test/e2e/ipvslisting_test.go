@@ -61,6 +61,7 @@ func (w *churn) listingOfIPVS(n *lab.Namespace) (lines []string) {
 		}
 	}
 	marked, mentioned := map[string]string{}, map[string]bool{}
+	var addresses [][2]string // where, and which
 	for line := range strings.Lines(w.inside(n, "ipset", "save")) {
 		f := strings.Fields(line)
 		if !strings.HasPrefix(f[1], "fairway-ipvs-") {
@@ -80,6 +81,10 @@ func (w *churn) listingOfIPVS(n *lab.Namespace) (lines []string) {
 				marked[of] = f[2]
 			}
 			f = f[:i]
+		}
+		if strings.HasPrefix(f[1], "fairway-ipvs-addresses-") {
+			addresses = append(addresses, [2]string{f[1], f[2]})
+			continue
 		}
 		addr, _, _ := strings.Cut(f[2], ",")
 		mentioned[addr] = true
@@ -103,9 +108,13 @@ func (w *churn) listingOfIPVS(n *lab.Namespace) (lines []string) {
 	}
 	for line := range strings.Lines(w.inside(n, "ip", "-oneline", "address", "show")) {
 		f := strings.Fields(line)
-		addr, _, _ := strings.Cut(f[3], "/")
-		if f[1] == "fairway-ipvs" && !strings.HasPrefix(addr, "fe80:") && (mentioned[addr] || !ending[addr]) {
-			lines = append(lines, "address "+addr)
+		if addr, _, _ := strings.Cut(f[3], "/"); f[1] == "fairway-ipvs" && !strings.HasPrefix(addr, "fe80:") {
+			addresses = append(addresses, [2]string{f[1], addr})
+		}
+	}
+	for _, a := range addresses {
+		if mentioned[a[1]] || !ending[a[1]] {
+			lines = append(lines, "address in "+a[0]+": "+a[1])
 		}
 	}
 	slices.Sort(lines)
