@@ -27,15 +27,7 @@ func testAbandonedConnection(t *testing.T, subject Subject) {
 	var all sync.WaitGroup
 	each := func(ask func(way int, from *Host, to netip.AddrPort)) {
 		for family := range 2 {
-			for i, way := range []struct {
-				from *Host
-				to   netip.AddrPort
-			}{
-				{c.Pod3, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-				{c.Node, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-				{c.Client, netip.AddrPortFrom(c.VIP()[family], 80)},
-				{c.Client, netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort())},
-			} {
+			for i, way := range c.ways(family) {
 				all.Go(func() { ask(i, way.from, way.to) })
 			}
 		}

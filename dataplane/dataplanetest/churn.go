@@ -53,15 +53,7 @@ func (c *Scene) Probers(want ...string) (stop func()) {
 	var total atomic.Int64
 	for family := range 2 {
 		for _, p := range []service.Protocol{service.TCP, service.UDP} {
-			for _, way := range []struct {
-				from *Host
-				to   netip.AddrPort
-			}{
-				{c.Pod3, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-				{c.Node, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-				{c.Client, netip.AddrPortFrom(c.VIP()[family], 80)},
-				{c.Client, netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort())},
-			} {
+			for _, way := range c.ways(family) {
 				stops = append(stops, c.prober(way.from, p, way.to, &total, want...))
 			}
 		}

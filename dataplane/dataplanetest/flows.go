@@ -86,6 +86,22 @@ func (f flow) ping() error {
 	return nil
 }
 
+// way is from where to where somebody connects.
+type way struct {
+	from *Host
+	to   netip.AddrPort
+}
+
+// ways lead to all kinds of frontends of a family, from all kinds of clients.
+func (c *Scene) ways(family int) []way {
+	return []way{
+		{c.Pod3, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
+		{c.Node, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
+		{c.Client, netip.AddrPortFrom(c.VIP()[family], 80)},
+		{c.Client, netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort())},
+	}
+}
+
 // syncAll applies what has changed as the node does, which then deletes stale
 // flows. It returns when it is to go on with that.
 func (c *Scene) syncAll(cleaner *conntrack.Cleaner) (again time.Time) {
@@ -164,19 +180,7 @@ func testUDPFlows(t *testing.T, subject Subject) {
 	cleaner := conntrack.NewCleaner(nil)
 	c.State.DeleteService(types.NamespacedName{Namespace: "default", Name: c.Name()})
 	c.syncAll(cleaner)
-	type way struct {
-		from *Host
-		to   netip.AddrPort
-	}
-	var ways []way
-	for family := range 2 {
-		ways = append(ways,
-			way{c.Pod3, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-			way{c.Node, netip.AddrPortFrom(c.ClusterIP()[family], 80)},
-			way{c.Client, netip.AddrPortFrom(c.VIP()[family], 80)},
-			way{c.Client, netip.AddrPortFrom(c.Node.Addrs[family], c.NodePort())},
-		)
-	}
+	ways := append(c.ways(0), c.ways(1)...)
 	ask := func(what string, want ...string) {
 		t.Helper()
 		var all sync.WaitGroup
